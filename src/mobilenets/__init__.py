@@ -1,0 +1,32 @@
+"""From a folder of images to a small model that is measured to fit the device it runs on.
+
+from mobilenets import mobilenet_v1
+model = mobilenet_v1(input_shape=(224, 224, 3), num_classes=10, width_multiplier=0.5)
+"""
+
+import os
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "classifier", "load_model", "mobilenet_v1"]
+
+# TensorFlow's C++ prints dozens of lines that no user can act on; errors still come through as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_FROM = {
+    "classifier": "mobilenets.models.builder",
+    "load_model": "mobilenets.models.saving",
+    "mobilenet_v1": "mobilenets.models.builder",
+}
+
+
+def __getattr__(name: str):
+    # Keras takes seconds to import, and `mobilenets --help` or `info` have no use for it.
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_FROM[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m mobilenets``."""
+
+from mobilenets.cli import main
+
+main()

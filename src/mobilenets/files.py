@@ -1,0 +1,67 @@
+"""Writing files so that a reader never sees half of one."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mobilenets.errors import UserError
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; renames it over ``path`` when the block ends well.
+
+    The temporary file keeps the suffix of ``path`` (writers choose their format by it) and is removed when the
+    block raises, so ``path`` holds either its old content or all of its new one.
+
+    Raises:
+        UserError: the directory cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # An error of the disk that was held back shows itself here at the latest, not after the rename.
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        with suppress(OSError):  # where its directory could not even be made
+            temporary.unlink(missing_ok=True)
+
+
+def explain(error: OSError, path: Path) -> UserError:
+    """Turns a failure of the operating system to write ``path`` into one line with a way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"{path}: no space left on the disk; free some and run the same command again")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return UserError(f"{path}: cannot be written ({error.strerror.lower()}); choose another place with --out")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return UserError(f"{path}: a file stands where a directory is needed; choose another place with --out")
+    return UserError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes ``text`` as UTF-8, whole or not at all; what UTF-8 cannot hold becomes ``?``."""
+    with writing(path) as temporary:
+        # A folder's name on Linux is any bytes, and so may a class's be.
+        temporary.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes ``value`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path | str) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
