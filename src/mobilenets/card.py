@@ -1,0 +1,105 @@
+"""A model is a directory: ``model.keras``, ``card.json``, ``history.csv``, ``report.html``, ``pictures/``, ``export/``."""
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mobilenets.errors import UserError
+from mobilenets.files import write_json
+
+FORMAT = 1  # of card.json; raised when an older tool could no longer read it
+MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
+LARGEST_CARD = 64 * 2**20  # bytes
+_REQUIRED = {"task": str, "network": str, "classes": list, "input_shape": list}
+
+
+def now() -> str:
+    """The time as the card writes it: UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_card(directory: Path | str) -> dict[str, Any]:
+    """Reads and checks ``card.json``.
+
+    Raises:
+        UserError: there is no such directory or card, or the card is damaged or newer than this tool.
+    """
+    path = Path(directory) / CARD
+    if not path.is_file():
+        raise UserError(f"{directory}: not a model directory (it has no {CARD}); make one with `mobilenets train`")
+    if path.stat().st_size > LARGEST_CARD:
+        raise UserError(f"{path}: larger than {LARGEST_CARD >> 20} MiB; this is no card of ours")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged, not readable as JSON ({error})") from None
+    if not isinstance(card, dict) or not isinstance(card.get("format"), int):
+        raise UserError(f"{path}: damaged, it does not say which format it has")
+    if card["format"] > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer version ({card.get('tool', 'unknown')}); upgrade mobilenets to read it"
+        )
+    for key, kind in _REQUIRED.items():
+        if not isinstance(card.get(key), kind):
+            raise UserError(f"{path}: damaged, {key!r} is missing or not a {kind.__name__}")
+    shape = card["input_shape"]
+    if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= 8192 for side in shape):
+        raise UserError(f"{path}: damaged, input_shape is {shape!r}")
+    if not card["classes"] or not all(isinstance(name, str) for name in card["classes"]):
+        raise UserError(f"{path}: damaged, classes must be a list of names")
+    return card
+
+
+def write_card(directory: Path | str, card: dict[str, Any]) -> None:
+    """Writes ``card.json``, whole or not at all."""
+    write_json(Path(directory) / CARD, card)
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a card were made with: processor, cores, versions."""
+    import platform
+    from importlib import metadata
+
+    import keras
+
+    packages = {}
+    for name in (
+        "numpy",
+        "tensorflow",
+        "tensorflow-cpu",
+        "jax",
+        "torch",
+        "ai-edge-litert",
+        "scikit-learn",
+        "pillow",
+    ):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": packages.get(backend) or packages.get(f"{backend}-cpu"),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "packages": packages,
+    }
+
+
+def processor() -> str:
+    """The processor's name as its maker writes it, as far as the system tells."""
+    import platform
+
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.lower().startswith(("model name", "hardware")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

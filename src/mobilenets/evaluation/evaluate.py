@@ -1,0 +1,136 @@
+"""Measuring a classifier on an evaluation set, with pictures and report in its model directory."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets import card as cards
+from mobilenets.data import ImageData, Split, load
+from mobilenets.data.images import decode, fit
+from mobilenets.errors import UserError
+from mobilenets.evaluation.classification import confident_mistakes, measure
+from mobilenets.evaluation.inference import Predict, predictor, probabilities
+from mobilenets.evaluation.pictures import draw_confusion, draw_curves, draw_mistakes
+from mobilenets.evaluation.report import render
+
+
+def evaluate_directory(directory: Path | str, source: str | None = None) -> dict[str, Any]:
+    """Evaluates a model directory's Keras model.
+
+    On the data set that it was trained with, the card, the pictures and the report are renewed. On another one
+    (``source``) nothing is written.
+
+    Returns:
+        The metrics, as the card holds them.
+
+    Raises:
+        UserError: the directory or its model is unusable, or the data has other classes.
+    """
+    directory = Path(directory)
+    from mobilenets.models.saving import load_model
+
+    card = cards.read_card(directory)
+    data = evaluation_data(card, source)
+    model = load_model(directory)
+    require_fit(model, card, directory)
+    predict, size = predictor(model), card["input_shape"][0]
+    if source is not None:
+        return measure(*probabilities(predict, data.val, size), data.classes)
+    card["metrics"] = evaluate_model(predict, data, directory, size)
+    publish(directory, card)
+    return card["metrics"]
+
+
+def evaluate_model(
+    predict: Predict, data: ImageData, directory: Path, size: int, batch_size: int = 64
+) -> dict[str, Any]:
+    """Measures a classifier on ``data.val`` and draws ``directory/pictures``.
+
+    Args:
+        predict: from uint8 images (batch, size, size, 3) to probabilities (batch, classes).
+        data: whose evaluation part is used.
+        directory: the model directory.
+        size: pixels.
+        batch_size: images a call.
+
+    Returns:
+        The metrics, as the card holds them.
+    """
+    outputs, labels = probabilities(predict, data.val, size, batch_size)
+    metrics = measure(outputs, labels, data.classes)
+    pictures = directory / "pictures"
+    draw_confusion(metrics, pictures / "confusion.png")
+    draw_curves(_history(directory), pictures / "curves.png")
+    mistakes = confident_mistakes(outputs, labels)
+    shown = {int(index): _picture(data.val, int(index)) for index in mistakes}
+    captions = {index: data.val.images[index].name for index in shown} if not _is_array(data.val) else None
+    draw_mistakes(shown, labels, outputs, data.classes, mistakes, pictures / "mistakes.png", captions)
+    return metrics
+
+
+def publish(directory: Path, card: dict[str, Any]) -> None:
+    """Writes the card, and the report from it."""
+    cards.write_card(directory, card)
+    render(directory)
+
+
+def evaluation_data(card: dict[str, Any], source: str | None = None) -> ImageData:
+    """Loads the data that a card names, split as it was for training, or another set with the same classes.
+
+    Raises:
+        UserError: it cannot be loaded, has changed since training, or its classes differ.
+    """
+    about = card.get("data") or {}
+    wanted = source or about.get("source")
+    if not wanted:
+        raise UserError("the card names no data to evaluate on; name some with --data")
+    data = load(wanted, seed=about.get("seed", 0), val_fraction=about.get("val_fraction", 0.2))
+    if list(data.classes) != card["classes"]:
+        raise UserError(
+            f"{wanted}: its classes ({_few(data.classes)}) are not those of the model ({_few(card['classes'])})"
+        )
+    if source is None and data.fingerprint != about.get("fingerprint"):
+        raise UserError(
+            f"{wanted}: has changed since the model was trained, so images it was trained on might be among those "
+            f"to evaluate; restore it, or name the images to evaluate on with --data"
+        )
+    return data
+
+
+def require_fit(model, card: dict[str, Any], directory: Path) -> None:
+    """Checks that a loaded model is the one its card describes.
+
+    Raises:
+        UserError: input or output differ.
+    """
+    ours = (tuple(model.input_shape), tuple(model.output_shape))
+    theirs = ((None, *card["input_shape"]), (None, len(card["classes"])))
+    if ours != theirs:
+        raise UserError(f"{directory}: model and card do not belong together: {ours} against {theirs}")
+
+
+def _few(classes) -> str:
+    names = ", ".join(list(classes)[:4])
+    return f"{names}, … {len(classes)} in all" if len(classes) > 4 else names
+
+
+def _is_array(split: Split) -> bool:
+    return isinstance(split.images, np.ndarray)
+
+
+def _picture(split: Split, index: int, size: int = 160) -> np.ndarray:
+    image = split.images[index] if _is_array(split) else decode(split.images[index], size)
+    return image if _is_array(split) else fit(image, size)
+
+
+def _history(directory: Path) -> list[dict[str, float]]:
+    path = directory / cards.HISTORY
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it and run the same command again") from None
