@@ -1,0 +1,165 @@
+"""Table -> Keras: one builder for every network, and the classifier's head."""
+
+import keras
+
+from mobilenets.architectures import V1, Layer, Network, Shape, check, effective_resolution, taps, write_out
+from mobilenets.models.layers import BatchNormReLU
+
+Tensor = keras.KerasTensor
+
+
+def mobilenet_v1(
+    input_shape: Shape,
+    num_classes: int,
+    width_multiplier: float = 1.0,
+    resolution_multiplier: float = 1.0,
+) -> keras.Model:
+    """Builds a MobileNet V1 classifier (Howard et al. 2017, arXiv 1704.04861).
+
+    Batch normalization and ReLU (clipped at 6, as in the authors' code) follow every convolution. Images smaller
+    than 64 pixels keep stride 1 in the stem.
+
+    Args:
+        input_shape: (height, width, channels) of the images that go in.
+        num_classes: how many classes, at least 1.
+        width_multiplier: alpha > 0; scales the channels of every layer, rounded to a multiple of 8.
+        resolution_multiplier: rho in (0, 1]; the images are resized inside the model to ``round(rho * side)``.
+
+    Returns:
+        A model with random weights. It takes pixel values 0..255, shape (batch, height, width, channels), and
+        returns class probabilities, shape (batch, num_classes).
+
+    Raises:
+        ValueError: names the argument that is out of its range, and the range.
+    """
+    return classifier(V1, input_shape, num_classes, width_multiplier, resolution_multiplier)
+
+
+def classifier(
+    network: Network,
+    input_shape: Shape,
+    num_classes: int,
+    width_multiplier: float = 1.0,
+    resolution_multiplier: float = 1.0,
+    *,
+    output_stride: int = 32,
+) -> keras.Model:
+    """Builds any network of `mobilenets.architectures` as an image classifier.
+
+    Arguments, model and errors are those of `mobilenet_v1`; ``output_stride`` is described at
+    `mobilenets.architectures.write_out`.
+    """
+    check(input_shape, num_classes, width_multiplier, resolution_multiplier, output_stride)
+    layers = write_out(network, input_shape, num_classes, width_multiplier, resolution_multiplier, output_stride)
+    image = keras.Input(input_shape, name="image")
+    x = _grow(layers, preprocess(image, effective_resolution(input_shape, resolution_multiplier)))["logits"]
+    # Probabilities stay float32 under mixed precision: bfloat16 has three digits.
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(image, probabilities, name=f"mobilenet_{network.name}" if network is V1 else network.name)
+
+
+def backbone(
+    network: Network,
+    input_shape: Shape,
+    width_multiplier: float = 1.0,
+    resolution_multiplier: float = 1.0,
+    *,
+    output_stride: int = 32,
+) -> keras.Model:
+    """Builds a network without its head.
+
+    Returns:
+        A model from pixel values 0..255 to a dict of features by stride, ``{4: (batch, h/4, w/4, c), ...}``.
+    """
+    check(input_shape, 1, width_multiplier, resolution_multiplier, output_stride)
+    layers = write_out(network, input_shape, 1, width_multiplier, resolution_multiplier, output_stride)
+    body = [layer for layer in layers if layer.block != "head"]
+    image = keras.Input(input_shape, name="image")
+    tensors = _grow(body, preprocess(image, effective_resolution(input_shape, resolution_multiplier)))
+    features = {str(stride): tensors[layer.name] for stride, layer in taps(layers).items()}
+    return keras.Model(image, features, name=f"{network.name}_backbone")
+
+
+def preprocess(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes to (height, width) where needed and brings 0..255 to -1..1, as part of the model."""
+    if tuple(image.shape[1:3]) != size:
+        image = keras.layers.Resizing(*size, data_format="channels_last", name="resize")(image)
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(image)
+
+
+def logits_model(model: keras.Model) -> keras.Model:
+    """The classifier without its softmax, sharing all layers: losses computed from logits are exact."""
+    return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")
+
+
+def _grow(layers: list[Layer], image: Tensor) -> dict[str, Tensor]:
+    """Builds the layers on ``image``; returns every layer's output by its name."""
+    tensors = {"image": image}
+    for layer in layers:
+        inputs = [tensors[name] for name in layer.inputs]
+        tensors[layer.name] = _BUILD[layer.kind](layer, *inputs)
+    return tensors
+
+
+def _convolution(layer: Layer, x: Tensor) -> Tensor:
+    options = {
+        "strides": layer.stride,
+        "padding": "same",
+        "dilation_rate": layer.dilation,
+        "use_bias": layer.bias,
+        "data_format": "channels_last",
+        "name": layer.name,
+    }
+    if layer.kind == "conv":
+        conv = keras.layers.Conv2D(layer.output_shape[2], layer.kernel, kernel_initializer="he_normal", **options)
+    else:
+        # Keras counts every channel as an input of a depthwise kernel, which makes its initial weights tiny;
+        # each output sees only kernel * kernel values.
+        initial = keras.initializers.RandomNormal(stddev=(2 / layer.kernel**2) ** 0.5)
+        conv = keras.layers.DepthwiseConv2D(layer.kernel, depthwise_initializer=initial, **options)
+    return _finish(layer, conv(x))
+
+
+def _add(layer: Layer, x: Tensor, shortcut: Tensor) -> Tensor:
+    return _finish(layer, keras.layers.Add(name=layer.name)([x, shortcut]))
+
+
+def _finish(layer: Layer, x: Tensor) -> Tensor:
+    """Puts batch normalization and activation behind a layer, as far as it has them."""
+    if layer.norm:
+        # Keras' momentum of 0.99 needs some 500 steps before the statistics mean anything; a small folder may
+        # not have as many.
+        return BatchNormReLU(layer.activation, momentum=0.9, name=f"{layer.name}_bn")(x)
+    if layer.activation:
+        return keras.layers.Activation(layer.activation, name=f"{layer.name}_{layer.activation}")(x)
+    return x
+
+
+def _max_pool(layer: Layer, x: Tensor) -> Tensor:
+    pool = keras.layers.MaxPooling2D(
+        layer.kernel, layer.stride, padding="same", data_format="channels_last", name=layer.name
+    )
+    return pool(x)
+
+
+def _global_pool(layer: Layer, x: Tensor) -> Tensor:
+    return keras.layers.GlobalAveragePooling2D(data_format="channels_last", name=layer.name)(x)
+
+
+def _flatten(layer: Layer, x: Tensor) -> Tensor:
+    return keras.layers.Flatten(name=layer.name)(x)
+
+
+def _dense(layer: Layer, x: Tensor) -> Tensor:
+    return _finish(layer, keras.layers.Dense(layer.output_shape[2], name=layer.name)(x))
+
+
+_BUILD = {
+    "conv": _convolution,
+    "depthwise": _convolution,
+    "add": _add,
+    "max_pool": _max_pool,
+    "global_pool": _global_pool,
+    "flatten": _flatten,
+    "dense": _dense,
+}

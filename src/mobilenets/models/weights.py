@@ -1,0 +1,56 @@
+"""Starting a network from the weights of another model."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mobilenets.card import CARD, read_card
+from mobilenets.errors import UserError
+from mobilenets.models.saving import load_model
+
+
+def start_from(model: keras.Model, path: Path | str, classes: tuple[str, ...]) -> bool:
+    """Copies the weights of a ``.keras`` file or a model directory into ``model``, layer by layer, by name.
+
+    The head is copied too where it tells the same classes apart; otherwise it keeps its random weights.
+
+    Args:
+        model: of `mobilenets.models.classifier`; changed in place.
+        path: where the weights are.
+        classes: that ``model`` tells apart.
+
+    Returns:
+        Whether the head was copied.
+
+    Raises:
+        UserError: there is no model, it is damaged, or a layer is missing or of another shape; names the first.
+    """
+    path = Path(path)
+    source = load_model(path)
+    found = {layer.name: layer for layer in source.layers if layer.weights}
+    directory = path if path.is_dir() else path.parent
+    same_classes = not (directory / CARD).is_file() or tuple(read_card(directory)["classes"]) == classes
+    copied_head = False
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        values = (
+            [keras.ops.convert_to_numpy(weight) for weight in found[layer.name].weights] if layer.name in found else []
+        )
+        problem = _mismatch(layer, values, layer.name in found)
+        if layer.name == "logits":
+            copied_head = same_classes and not problem
+            if not copied_head:
+                continue
+        elif problem:
+            raise UserError(f"{path}: {problem}; train with the same --net and --alpha as those weights")
+        layer.set_weights(values)
+    return copied_head
+
+
+def _mismatch(layer: keras.Layer, values: list[np.ndarray], present: bool) -> str:
+    if not present:
+        return f"has no layer {layer.name!r}"
+    theirs, ours = [value.shape for value in values], [tuple(weight.shape) for weight in layer.weights]
+    return "" if theirs == ours else f"layer {layer.name!r} has shapes {theirs}, this network needs {ours}"
