@@ -1,0 +1,203 @@
+"""The whole of ``mobilenets train``: data and settings in, a model directory out."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mobilenets
+from mobilenets import card as cards
+from mobilenets.architectures import Network, cost, write_out
+from mobilenets.data import ImageData
+from mobilenets.errors import UserError
+from mobilenets.evaluation.evaluate import evaluate_model, publish
+from mobilenets.evaluation.inference import predictor
+from mobilenets.models import keras
+from mobilenets.models.builder import classifier
+from mobilenets.models.saving import save_model
+from mobilenets.models.weights import start_from
+from mobilenets.training import checkpoint
+from mobilenets.training.fit import Result, class_weights, fit
+from mobilenets.training.optimizer import DECAYS, peak_rate
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+
+
+def train(
+    data: ImageData,
+    out: Path | str,
+    network: Network,
+    width_multiplier: float = 1.0,
+    size: int | None = None,
+    settings: Settings | None = None,
+    *,
+    weights: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    quiet: bool = False,
+    command: str = "",
+    data_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a classifier and writes its model directory.
+
+    Args:
+        data: of `mobilenets.data.load`.
+        out: the directory to write; it must not hold a model yet, unless ``overwrite``.
+        network: of `mobilenets.architectures`.
+        width_multiplier: alpha > 0.
+        size: pixels of the side of the square images; None takes those of the data set, or of the paper.
+        settings: how to train.
+        weights: a ``.keras`` file or model directory to start from.
+        resume: go on with the run that ``out`` holds the checkpoint of.
+        overwrite: remove what ``out`` holds of an earlier model.
+        tensorboard: write logs to ``out/tensorboard``.
+        quiet: print nothing.
+        command: as the user typed it, for the card.
+        data_options: ``seed`` and ``val_fraction`` that the data was loaded with.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: an argument is out of range, ``out`` cannot be used, or the loss stopped being a number; in the
+            last case the model of the last good epoch has been written.
+    """
+    settings = settings or Settings()
+    out = Path(out)
+    size = size or data.native_size or network.resolution
+    if settings.freeze and weights is None:
+        raise UserError("--freeze trains the head alone, so it needs --weights to start from")
+    settings_used = settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))}
+    settings = Settings(**settings_used)
+    config = {
+        "network": network.name,
+        "alpha": width_multiplier,
+        "size": size,
+        "weights": str(weights) if weights else None,
+        "source": data.source,
+        "data": data_options or {},
+        "settings": settings.asdict(),
+        "fingerprint": data.fingerprint,
+    }
+    keras.utils.set_random_seed(settings.seed)
+    model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
+    state = _prepare(out, config, resume, overwrite)
+    if weights and not state.epoch:
+        start_from(model, weights, data.classes)
+
+    def reporter(epochs: int, steps: int) -> Reporter:
+        return Reporter(epochs, steps, quiet)
+
+    result = fit(model, data, settings, out, state, reporter, out / "tensorboard" if tensorboard else None)
+    if result.failed and not result.state.epoch:
+        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings)}")
+    card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
+    save_model(model, out / cards.MODEL)
+    card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
+    publish(out, card)
+    if result.failed:
+        raise UserError(
+            f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
+            f"(accuracy {card['metrics']['accuracy']:.1%}). {_advice(settings)}"
+        )
+    checkpoint.remove(out)
+    return card
+
+
+def _advice(settings: Settings) -> str:
+    return f"Try a lower --lr (it was {peak_rate(settings):g}) or a longer --warmup"
+
+
+def _prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> checkpoint.State:
+    """The state to begin with, after making sure that nothing is overwritten unasked."""
+    finished = (out / cards.CARD).exists()
+    stored = None if overwrite and not resume else checkpoint.load(out)
+    if resume:
+        if stored is None:
+            why = "has finished; train it further with --weights" if finished else "has no checkpoint"
+            raise UserError(f"{out}: nothing to resume, this run {why}")
+        checkpoint.require_same(stored.config, config, out)
+        return stored
+    if not overwrite and stored is not None:
+        raise UserError(f"{out}: holds an unfinished run; go on with --resume, or start again with --overwrite")
+    if not overwrite and finished:
+        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    if overwrite:
+        _clear(out)
+    return checkpoint.State(config)
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier run left, and nothing else that may stand there."""
+    for name in (cards.MODEL, cards.CARD, cards.HISTORY, "report.html"):
+        (out / name).unlink(missing_ok=True)
+    checkpoint.remove(out)
+    for name in ("pictures", "export", "tensorboard"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _describe(
+    data: ImageData,
+    network: Network,
+    width_multiplier: float,
+    size: int,
+    settings: Settings,
+    weights: Path | str | None,
+    result: Result,
+    command: str,
+    data_options: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The card, but for what is measured."""
+    base = data.native_size or network.resolution
+    layers = write_out(network, (size, size, 3), len(data.classes), width_multiplier)
+    totals = cost(layers)
+    state = result.state
+    used = settings.asdict() | {
+        "learning_rate": peak_rate(settings),
+        "weight_decay": DECAYS[settings.optimizer] if settings.weight_decay is None else settings.weight_decay,
+        "class_weights": class_weights(data, settings) is not None,
+        "flip": data.flip if settings.flip is None else settings.flip,
+    }
+    seen = state.epoch * len(data.train)
+    return {
+        "format": cards.FORMAT,
+        "tool": f"mobilenets {mobilenets.__version__}",
+        "task": "classify",
+        "network": network.name,
+        "width_multiplier": width_multiplier,
+        "resolution_multiplier": round(size / base, 4),
+        "input_shape": [size, size, 3],
+        "classes": list(data.classes),
+        "preprocessing": {
+            "range": [0, 255],
+            "channels": "RGB",
+            "resize": f"shorter side to {size} pixels, centre crop",
+        },
+        "command": command,
+        "created": cards.now(),
+        "data": {
+            "source": data.source,
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "train": len(data.train),
+            "val": len(data.val),
+            "skipped": len(data.problems),
+            "notes": list(data.notes),
+            **(data_options or {}),
+        },
+        "training": {
+            **used,
+            "epochs_run": state.epoch,
+            "stopped": result.stopped,
+            "weights": str(weights) if weights else None,
+            "seconds": round(state.seconds, 1),
+            "images_per_second": round(seen / state.seconds, 1) if state.seconds else None,
+        },
+        "cost": {
+            "macs": totals.macs,
+            "params": totals.params,
+            "peak_activation_bytes": totals.peak_activation_bytes,
+        },
+        "artifacts": [],
+        "environment": cards.environment(),
+    }

@@ -1,0 +1,238 @@
+"""Training a classifier: from data and settings to a model, resumable after every epoch."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mobilenets.data import ImageData
+from mobilenets.data.augment import Augment
+from mobilenets.data.loader import Batches
+from mobilenets.errors import UserError
+from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.models import keras
+from mobilenets.models.builder import logits_model
+from mobilenets.training import checkpoint, logs
+from mobilenets.training.optimizer import make_optimizer
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        state: after the last epoch.
+        stopped: why the run ended before its last epoch, or None.
+        failed: whether it stopped because the loss was no longer a number.
+    """
+
+    state: checkpoint.State
+    stopped: str | None = None
+    failed: bool = False
+
+
+def fit(
+    model: keras.Model,
+    data: ImageData,
+    settings: Settings,
+    directory: Path,
+    state: checkpoint.State,
+    reporter: Callable[[int, int], Reporter] = Reporter,
+    tensorboard: Path | None = None,
+) -> Result:
+    """Trains ``model`` in place from ``state`` to the last epoch.
+
+    After each epoch the state is saved in ``directory``; given again, it leads to the same weights as a run that
+    was never stopped. At the end the model holds the averaged weights of the last epoch, or of the best one where
+    ``settings.patience`` asks for early stopping.
+
+    Args:
+        model: a classifier of `mobilenets.models.classifier`, in float32.
+        data: what to train and evaluate on.
+        settings: how.
+        directory: where the state is kept.
+        state: where to begin; fresh, or from `checkpoint.load`.
+        reporter: called with (epochs, steps an epoch).
+        tensorboard: where to write logs for TensorBoard, or None.
+
+    Raises:
+        UserError: the disk is full, or an image can no longer be read.
+    """
+    size = model.input_shape[1]
+    batches = _batches(data, settings, size)
+    steps = batches.steps
+    _set_precision(model, settings.precision)
+    for layer in model.layers:
+        layer.trainable = not settings.freeze or layer.name == "logits"
+    networks = logits_model(model)
+    optimizer = make_optimizer(settings, networks.trainable_variables, steps)
+    networks.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
+    optimizer.build(networks.trainable_variables)
+    if state.epoch:
+        _assign(model.weights, state.model)
+        _assign(optimizer.variables, state.optimizer)
+    else:
+        state.model, state.optimizer = _values(model.weights), _values(optimizer.variables)
+        checkpoint.save(directory, state)  # shows at once whether the directory can be written
+    predict = predictor(model)
+    board = logs.TensorBoard(tensorboard) if tensorboard else None
+    stopped, failed = None, False
+    with reporter(settings.epochs, steps) as report:
+        while state.epoch < settings.epochs and not stopped:
+            began = time.perf_counter()
+            report.begin(state.epoch + 1)
+            row = _epoch(networks, batches, state.epoch, report)
+            if row is None:
+                _assign(model.weights, state.model)
+                _assign(optimizer.variables, state.optimizer)
+                stopped, failed = f"the loss became NaN or infinite in epoch {state.epoch + 1}", True
+                break
+            with _averaged(networks, settings):
+                outputs, labels = probabilities(predict, data.val, size, settings.batch_size)
+                candidate = _values(model.weights)
+            row |= _score(outputs, labels)
+            row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            row["seconds"] = time.perf_counter() - began
+            best = max((past["val_accuracy"] for past in state.history), default=-1.0)
+            state.epoch += 1
+            state.history.append({"epoch": state.epoch} | row)
+            state.seconds += row["seconds"]
+            state.model, state.optimizer = _values(model.weights), _values(optimizer.variables)
+            if settings.patience and row["val_accuracy"] > best:
+                state.best = candidate
+            checkpoint.save(directory, state)
+            logs.write_history(directory / "history.csv", state.history)
+            if board:
+                board.write(state.history[-1])
+            report.end(state)
+            stopped = _patience_ended(state, settings)
+    if board:
+        board.close()
+    if state.best:
+        _assign(model.weights, state.best)
+    elif settings.ema and state.epoch:
+        optimizer.finalize_variable_values(networks.trainable_variables)
+    _set_precision(model, "float32")
+    for layer in model.layers:
+        layer.trainable = True
+    return Result(state, stopped, failed)
+
+
+def _epoch(networks: keras.Model, batches: Batches, number: int, report: Reporter) -> dict[str, float] | None:
+    """One pass over the images; None where the loss stops being a number."""
+    loss = accuracy = 0.0
+    for done, (images, labels, weights) in enumerate(batches.epoch(number), start=1):
+        uniform = bool((weights == 1).all())
+        results = networks.train_on_batch(images, labels, None if uniform else weights, return_dict=True)
+        if not math.isfinite(results["loss"]):
+            return None
+        loss += float(results["loss"])
+        accuracy += float(results["accuracy"])
+        report.step(loss / done)
+    return {"loss": loss / done, "accuracy": accuracy / done}
+
+
+def _batches(data: ImageData, settings: Settings, size: int) -> Batches:
+    crop = settings.crop
+    if crop == "auto":
+        crop = "resized" if data.native_size is None else "pad"
+    augment = Augment(
+        flip=data.flip if settings.flip is None else settings.flip,
+        crop=crop,
+        crop_padding=max(1, size // 8),
+        randaugment=settings.randaugment,
+        magnitude=settings.magnitude,
+    )
+    return Batches(
+        data.train,
+        len(data.classes),
+        size,
+        settings.batch_size,
+        seed=settings.seed,
+        augment=augment,
+        label_smoothing=settings.label_smoothing,
+        mixup=settings.mixup,
+        class_weights=class_weights(data, settings),
+    )
+
+
+def class_weights(data: ImageData, settings: Settings) -> np.ndarray | None:
+    """Weights (classes,) that make classes count alike, mean 1 over the images; None where none are wanted."""
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    wanted = settings.class_weights
+    if wanted is None:
+        wanted = counts.max() > 2 * counts.min()
+    return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32) if wanted else None
+
+
+def _set_precision(model: keras.Model, precision: str) -> None:
+    """Lets the layers compute in ``precision`` on float32 weights; the head stays in float32."""
+    if precision == "auto":
+        precision = "float16" if _has_gpu() else "float32"
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    for layer in model.layers:
+        if layer.name not in ("image", "logits", "probabilities"):
+            layer.dtype_policy = policy
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except (RuntimeError, ValueError, NotImplementedError):
+        return False
+
+
+@contextmanager
+def _averaged(networks: keras.Model, settings: Settings) -> Iterator[None]:
+    """Holds the averaged weights inside the block, and the weights being trained again after it."""
+    if not settings.ema:
+        yield
+        return
+    variables = networks.trainable_variables
+    raw = _values(variables)
+    networks.optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        _assign(variables, raw)
+
+
+def _score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    chosen = np.clip(outputs[np.arange(len(labels)), labels], 1e-12, 1.0)
+    return {
+        "val_loss": float(-np.log(chosen).mean()),
+        "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+    }
+
+
+def _patience_ended(state: checkpoint.State, settings: Settings) -> str | None:
+    if not settings.patience:
+        return None
+    scores = [row["val_accuracy"] for row in state.history]
+    since = len(scores) - 1 - scores.index(max(scores))
+    if since < settings.patience or state.epoch == settings.epochs:
+        return None
+    return f"no better accuracy for {since} epochs; kept epoch {scores.index(max(scores)) + 1}"
+
+
+def _values(variables) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables, values: list[np.ndarray]) -> None:
+    if len(variables) != len(values):
+        raise UserError("the checkpoint belongs to another network; start again with --overwrite")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

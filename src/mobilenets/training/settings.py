@@ -1,0 +1,87 @@
+"""Everything that decides how a network is trained, in one place."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mobilenets.errors import UserError
+
+OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CROPS = ("auto", "none", "pad", "resized")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. The defaults suit a folder of a few hundred to some ten thousand images.
+
+    Attributes:
+        epochs: passes over the training images, at least 1.
+        batch_size: images a step, at least 1; never more than there are.
+        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
+        learning_rate: its peak; None takes 0.002 (adamw) or 0.1 (sgd) for 128 images a step, scaled by
+            the square root (adamw) or in proportion (sgd) for other batches.
+        weight_decay: decoupled, on the convolution and dense kernels only; None takes 0.05 (adamw) or
+            0.0005 (sgd).
+        warmup_epochs: epochs in which the rate grows from 0; a cosine to 0 follows.
+        label_smoothing: share of each label spread over all classes, in [0, 1).
+        flip: mirror images at random; None asks the data set.
+        crop: ``resized`` (random part of the image, scaled), ``pad`` (shifted by up to an eighth), ``none``, or
+            ``auto``: resized for folders, pad for built-in sets of tiny images.
+        randaugment: random operations on each image (arXiv 1909.13719), 0 for none.
+        magnitude: their strength, 0..10.
+        mixup: parameter of MixUp's Beta distribution (arXiv 1710.09412), 0 for none.
+        ema: keep an exponential moving average of the weights, over about a twentieth of the run, and use it.
+        class_weights: weigh images so that each class counts alike; None does so when the largest class has
+            more than twice the images of the smallest.
+        patience: stop after so many epochs without a better accuracy on the evaluation set and keep the best;
+            None trains to the end and keeps the last, so that the evaluation set has no say in the training.
+        precision: ``float32``, ``bfloat16`` or ``float16`` (both mixed with float32 weights), or ``auto``:
+            float16 on a GPU, float32 elsewhere.
+        freeze: train the head alone; only with starting weights.
+        seed: of the weights, the order of the images and the augmentation.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.1
+    flip: bool | None = None
+    crop: str = "auto"
+    randaugment: int = 0
+    magnitude: float = 5.0
+    mixup: float = 0.0
+    ema: bool = True
+    class_weights: bool | None = None
+    patience: int | None = None
+    precision: str = "auto"
+    freeze: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        _require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
+        _require(self.optimizer in OPTIMIZERS, "--optimizer", f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
+        _require(self.crop in CROPS, "--crop", f"one of {', '.join(CROPS)}", self.crop)
+        _require(self.precision in PRECISIONS, "--precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+        rate, decay = self.learning_rate, self.weight_decay
+        _require(rate is None or 0 < rate < float("inf"), "--lr", "greater than 0", rate)
+        _require(decay is None or 0 <= decay < float("inf"), "--weight-decay", "0 or more", decay)
+        _require(0 <= self.warmup_epochs <= self.epochs, "--warmup", "from 0 to --epochs", self.warmup_epochs)
+        _require(0 <= self.label_smoothing < 1, "--label-smoothing", "in [0, 1)", self.label_smoothing)
+        _require(0 <= self.randaugment <= 10, "--randaugment", "from 0 to 10", self.randaugment)
+        _require(0 <= self.magnitude <= 10, "--magnitude", "from 0 to 10", self.magnitude)
+        _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
+        _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
+        _require(0 <= self.seed < 2**31, "--seed", "from 0 to 2147483647", self.seed)
+
+    def asdict(self) -> dict[str, Any]:
+        """The settings as a flat dict that JSON can hold."""
+        return asdict(self)
+
+
+def _require(good: bool, option: str, allowed: str, value: Any) -> None:
+    if not good:
+        raise UserError(f"{option} must be {allowed}, not {value}")

@@ -1,0 +1,341 @@
+"""Training, its promises kept across interruptions, and its mistakes told in one line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mobilenets.architectures import V1
+from mobilenets.data import ImageData, Split
+from mobilenets.errors import UserError
+from mobilenets.models import keras
+from mobilenets.models.builder import mobilenet_v1
+from mobilenets.models.saving import load_model
+from mobilenets.training import checkpoint
+from mobilenets.training.classify import train
+from mobilenets.training.fit import class_weights
+from mobilenets.training.optimizer import make_optimizer
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+
+# The first rows of V1's table: all that training has to deal with, and built in a second.
+TINY = replace(V1, blocks=V1.blocks[:4])
+QUICK = Settings(epochs=3, batch_size=16, label_smoothing=0.0)
+
+
+def stripes(count: int, seed: int) -> Split:
+    """Images of 16x16 pixels whose stripes lie across, stand up or run askew: three classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    row, column = np.mgrid[:16, :16]
+    waves = np.stack([row, column, row + column])[labels] + rng.integers(0, 8, (count, 1, 1))
+    pixels = 127 + 90 * np.sin(waves * 1.6)[..., None] + rng.normal(0, 20, (count, 16, 16, 3))
+    return Split(np.clip(pixels, 0, 255).astype(np.uint8), labels.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return ImageData(
+        name="stripes",
+        source="stripes",
+        classes=("across", "up", "askew"),
+        train=stripes(96, 0),
+        val=stripes(48, 1),
+        native_size=16,
+        flip=False,
+        fingerprint="0" * 64,
+    )
+
+
+def run(data: ImageData, out, settings: Settings = QUICK, **options):
+    return train(data, out, TINY, 0.25, settings=settings, quiet=True, **options)
+
+
+class Interrupted(Reporter):
+    """Stops a run after its second epoch, when the checkpoint has been written."""
+
+    def end(self, state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.backend
+def test_a_network_learns_and_its_directory_is_complete(data, tmp_path):
+    card = run(data, tmp_path / "run", replace(QUICK, epochs=12, optimizer="sgd", learning_rate=0.05))
+    assert card["metrics"]["accuracy"] >= 0.9
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "model.keras",
+        "card.json",
+        "history.csv",
+        "report.html",
+        "pictures",
+    }
+    assert json.loads((tmp_path / "run" / "card.json").read_text()) == card
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert float(rows[-1]["val_accuracy"]) == pytest.approx(card["metrics"]["accuracy"], abs=1e-6)
+    assert (card["network"], card["width_multiplier"], card["resolution_multiplier"]) == ("v1", 0.25, 1.0)
+    model = load_model(tmp_path / "run")
+    assert card["cost"]["params"] == sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    measured = np.asarray(model.predict_on_batch(data.val.images.astype(np.float32))).argmax(axis=1)
+    assert (measured == data.val.labels).mean() == pytest.approx(card["metrics"]["accuracy"])
+
+
+@pytest.mark.backend
+def test_an_interrupted_run_ends_as_if_never_stopped(data, tmp_path, monkeypatch):
+    whole = run(data, tmp_path / "whole")
+    monkeypatch.setattr("mobilenets.training.classify.Reporter", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "parts")
+    monkeypatch.undo()
+    assert not (tmp_path / "parts" / "card.json").exists()
+    resumed = run(data, tmp_path / "parts", resume=True)
+    assert resumed["metrics"] == whole["metrics"]
+    for one, other in zip(load_model(tmp_path / "whole").weights, load_model(tmp_path / "parts").weights, strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), rtol=1e-5, atol=1e-6
+        )
+
+
+COMMAND = [sys.executable, "-m", "mobilenets", "train", "digits", "--alpha", "0.25", "--size", "16"]
+COMMAND += ["--epochs", "5", "--batch-size", "128", "--seed", "3"]
+
+
+def test_a_run_killed_outright_resumes_to_the_same_metrics(tmp_path):
+    def finish(*options: str) -> dict:
+        done = subprocess.run([*COMMAND, "--json", *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*COMMAND, "--out", str(killed)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while not (killed / "history.csv").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.15)  # into the next epoch
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    state = checkpoint.load(killed)
+    assert 1 <= state.epoch < 5
+    assert not (killed / "card.json").exists()
+    whole, resumed = finish("--out", str(tmp_path / "whole")), finish("--out", str(killed), "--resume")
+    assert resumed["metrics"] == whole["metrics"]
+    assert not list(killed.glob("*.npz"))
+    assert not list(killed.glob(".*"))
+
+
+def test_what_a_run_was_begun_with_cannot_change_underway(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("mobilenets.training.classify.Reporter", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "run")
+    with pytest.raises(UserError, match="settings") as caught:
+        run(data, tmp_path / "run", replace(QUICK, epochs=9), resume=True)
+    assert "epochs" in str(caught.value)
+    with pytest.raises(UserError, match="data has changed"):
+        run(replace(data, fingerprint="1" * 64), tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="unfinished run.*--resume"):
+        run(data, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.npz").write_bytes(b"PK\x03\x04 no checkpoint")
+    with pytest.raises(UserError, match="checkpoint.npz: damaged"):
+        run(data, tmp_path / "run", resume=True)
+
+
+def test_a_finished_model_is_not_overwritten_unasked(data, tmp_path):
+    short = replace(QUICK, epochs=1)
+    run(data, tmp_path / "run", short)
+    before = (tmp_path / "run" / "model.keras").read_bytes()
+    with pytest.raises(UserError, match="already holds a model.*--overwrite"):
+        run(data, tmp_path / "run", short)
+    with pytest.raises(UserError, match="nothing to resume"):
+        run(data, tmp_path / "run", short, resume=True)
+    assert (tmp_path / "run" / "model.keras").read_bytes() == before
+    (tmp_path / "run" / "mine.txt").write_text("not ours to remove")
+    run(data, tmp_path / "run", replace(short, seed=1), overwrite=True)
+    assert (tmp_path / "run" / "model.keras").read_bytes() != before
+    assert (tmp_path / "run" / "mine.txt").exists()
+
+
+@pytest.mark.backend
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(data, tmp_path, monkeypatch):
+    def poisoned(self, number):
+        for images, labels, weights in original(self, number):
+            yield images, np.full_like(labels, np.nan) if number == 2 else labels, weights
+
+    from mobilenets.data.loader import Batches
+
+    original = Batches.epoch
+    monkeypatch.setattr(Batches, "epoch", poisoned)
+    with pytest.raises(UserError, match="NaN or infinite in epoch 3.*model of epoch 2.*lower --lr"):
+        run(data, tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["training"]["epochs_run"] == 2
+    assert checkpoint.load(tmp_path / "run").epoch == 2
+    assert all(np.isfinite(weight).all() for weight in load_model(tmp_path / "run").get_weights())
+
+
+def test_early_stopping_keeps_the_best_epoch(data, tmp_path):
+    card = run(data, tmp_path / "run", replace(QUICK, epochs=30, patience=2, optimizer="sgd", learning_rate=0.05))
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    assert len(rows) < 30
+    assert card["metrics"]["accuracy"] == pytest.approx(max(float(row["val_accuracy"]) for row in rows), abs=1e-6)
+    assert "no better accuracy" in card["training"]["stopped"]
+
+
+@pytest.mark.backend
+def test_a_frozen_backbone_stays_as_it_was(data, tmp_path):
+    run(data, tmp_path / "first", replace(QUICK, epochs=1))
+    card = run(data, tmp_path / "head", replace(QUICK, freeze=True), weights=tmp_path / "first")
+    first, head = load_model(tmp_path / "first"), load_model(tmp_path / "head")
+    for layer in first.layers:
+        for one, other in zip(layer.get_weights(), head.get_layer(layer.name).get_weights(), strict=True):
+            assert np.array_equal(one, other) == (layer.name != "logits"), layer.name
+    assert card["training"]["weights"] == str(tmp_path / "first")
+    with pytest.raises(UserError, match="--weights"):
+        run(data, tmp_path / "other", replace(QUICK, freeze=True))
+
+
+def test_weights_of_another_width_are_refused_and_another_head_is_begun_anew(data, tmp_path):
+    run(data, tmp_path / "first", replace(QUICK, epochs=1))
+    with pytest.raises(UserError, match=r"layer 'stem' has shapes .* --alpha"):
+        train(data, tmp_path / "wide", TINY, 0.75, settings=QUICK, weights=tmp_path / "first", quiet=True)
+    assert not (tmp_path / "wide" / "model.keras").exists()
+    four = replace(data, classes=("across", "up", "askew", "none"))
+    run(four, tmp_path / "four", replace(QUICK, epochs=1), weights=tmp_path / "first" / "model.keras")
+    assert load_model(tmp_path / "four").output_shape == (None, 4)
+
+
+def test_unbalanced_classes_count_alike(data):
+    few = Split(data.train.images[:60], np.array([0] * 40 + [1] * 10 + [2] * 10))
+    weights = class_weights(replace(data, train=few), QUICK)
+    np.testing.assert_allclose(weights, [0.5, 2.0, 2.0])
+    assert (weights[few.labels]).mean() == pytest.approx(1)
+    assert class_weights(data, QUICK) is None
+    assert class_weights(replace(data, train=few), replace(QUICK, class_weights=False)) is None
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_trains_and_leaves_a_float32_model(data, tmp_path, precision):
+    card = run(data, tmp_path / "run", replace(QUICK, epochs=2, precision=precision))
+    model = load_model(tmp_path / "run")
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert np.isfinite(card["metrics"]["log_loss"])
+
+
+def test_the_rate_warms_up_and_follows_a_cosine_to_zero():
+    settings = Settings(epochs=10, batch_size=128, optimizer="sgd", warmup_epochs=2)
+    schedule = make_optimizer(settings, [], steps=100)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 100, 200, 600, 1000)]
+    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
+
+
+def test_weight_decay_spares_what_it_would_hurt():
+    model = mobilenet_v1((16, 16, 3), 3, 0.25)
+    optimizer = make_optimizer(Settings(), model.trainable_variables, 10)
+    optimizer.build(model.trainable_variables)
+    decayed = [variable.path for variable in model.trainable_variables if optimizer._use_weight_decay(variable)]
+    assert len(decayed) == 15  # stem, 13 pointwise, head
+    assert not [path for path in decayed if not path.endswith("kernel") or "depthwise" in path]
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ({"epochs": 0}, "--epochs"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"optimizer": "lion"}, "--optimizer"),
+        ({"learning_rate": 0.0}, "--lr"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"label_smoothing": 1.0}, "--label-smoothing"),
+        ({"mixup": -0.1}, "--mixup"),
+        ({"patience": 0}, "--patience"),
+        ({"precision": "int3"}, "--precision"),
+        ({"crop": "round"}, "--crop"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_by_its_option(setting, option):
+    with pytest.raises(UserError, match=option):
+        Settings(**setting)
+
+
+def mounted(directory, *options: str):
+    """Mounts a small file system of its own, where the test may."""
+    directory.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(directory)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("mounting a file system needs root")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    directory = tmp_path / "disk"
+    mounted(directory, "-o", "size=9m")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    directory = tmp_path / "disk"
+    mounted(directory, "-o", "ro")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_read_only_place_is_told_before_training(data, read_only):
+    with pytest.raises(UserError, match="cannot be written .*--out"):
+        run(data, read_only / "run")
+    assert not list(read_only.iterdir())
+
+
+def test_a_file_where_the_directory_should_be_is_told(data, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written|a file stands"):
+        run(data, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(data, small_disk, tmp_path):
+    whole = run(data, tmp_path / "whole")
+    filler = small_disk / "filler"
+    before = checkpoint.State
+    written = []
+
+    class Filling(Reporter):
+        def end(self, state):
+            written.append(state.epoch)
+            free = os.statvfs(small_disk)
+            filler.write_bytes(bytes(free.f_bavail * free.f_bsize))
+
+    import mobilenets.training.classify as classify
+
+    original, classify.Reporter = classify.Reporter, Filling
+    try:
+        with pytest.raises(UserError, match="no space left on the disk; free some"):
+            run(data, small_disk / "run")
+    finally:
+        classify.Reporter = original
+    assert written == [1]
+    state = checkpoint.load(small_disk / "run")
+    assert isinstance(state, before)
+    assert state.epoch == 1
+    assert not [path for path in (small_disk / "run").iterdir() if path.name.startswith(".")]
+    filler.unlink()
+    assert run(data, small_disk / "run", resume=True)["metrics"] == whole["metrics"]
+
+
+def test_tensorboard_reads_the_logs(data, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(data, tmp_path / "run", tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("epoch/val_accuracy")] == [1, 2, 3]
