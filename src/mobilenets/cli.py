@@ -1,0 +1,327 @@
+"""The command line: one function a verb, each of which parses, calls and prints."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mobilenets import __version__, display
+from mobilenets.errors import UserError
+
+app = typer.Typer(
+    name="mobilenets",
+    help="From a folder of images to a small model that is measured to fit the device it runs on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Directory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A model directory, made by `train`.", show_default=False)
+]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A folder of images, or digits, or fashion-mnist.", show_default=False),
+]
+Net = Annotated[str, typer.Option(help="Network: v1 (vgg16 and resnet50 to compare with).")]
+Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
+Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
+Size = Annotated[int | None, typer.Option(help="Pixels of the image's side, instead of --rho.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Of weights, split, order and augmentation.")]
+ValFraction = Annotated[float, typer.Option(help="Share of the images to evaluate on, where there is no val/.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mobilenets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def info(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="v1, vgg16 or resnet50.")] = "v1",
+    alpha: Alpha = 1.0,
+    rho: Rho = None,
+    size: Size = None,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    output_stride: Annotated[int, typer.Option(help="8, 16 or 32.")] = 32,
+    json: Json = False,
+) -> None:
+    """Count a network's multiply-accumulates, parameters and memory, layer by layer."""
+    from mobilenets import architectures
+    from mobilenets.info import describe
+
+    table = architectures.network(network)
+    report = describe(table, alpha, _pixels(rho, size, table.resolution), classes, output_stride)
+    display.json_out(report) if json else display.show_info(report)
+
+
+@app.command()
+def data(
+    source: Source,
+    sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("contact_sheet.png"),
+    seed: Seed = 0,
+    val_fraction: ValFraction = 0.2,
+    json: Json = False,
+) -> None:
+    """Look at a data set: classes, counts, sizes, broken files, and a contact sheet."""
+    from mobilenets.data import load
+    from mobilenets.data.sheet import contact_sheet, describe
+
+    images = load(source, seed=seed, val_fraction=val_fraction)
+    about = describe(images)
+    contact_sheet(images, sheet)
+    about["contact_sheet"] = str(sheet)
+    display.json_out(about) if json else display.show_data(about)
+
+
+@app.command()
+def train(
+    source: Source,
+    net: Net = "v1",
+    alpha: Alpha = 1.0,
+    rho: Rho = None,
+    size: Size = None,
+    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/model"),
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
+    weight_decay: Annotated[float | None, typer.Option(show_default="0.05 adamw, 0.0005 sgd")] = None,
+    warmup: Annotated[float, typer.Option(help="Epochs of growing learning rate.")] = 1.0,
+    label_smoothing: Annotated[float, typer.Option(help="Share of a label spread over all classes.")] = 0.1,
+    flip: Annotated[
+        bool | None, typer.Option(help="Mirror images at random.", show_default="as the data allows")
+    ] = None,
+    crop: Annotated[str, typer.Option(help="auto, none, pad or resized.")] = "auto",
+    randaugment: Annotated[int, typer.Option(help="Random operations an image (RandAugment).")] = 0,
+    magnitude: Annotated[float, typer.Option(help="Their strength, 0 to 10.")] = 5.0,
+    mixup: Annotated[float, typer.Option(help="MixUp's Beta parameter, 0 for none.")] = 0.0,
+    ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = True,
+    class_weights: Annotated[
+        bool | None, typer.Option(help="Let classes count alike.", show_default="where they are unbalanced")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without gain.", show_default=False)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    weights: Annotated[Path | None, typer.Option(help="Model to start from.", show_default=False)] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train the head alone.")] = False,
+    seed: Seed = 0,
+    val_fraction: ValFraction = 0.2,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier on a folder of images, and evaluate it."""
+    from mobilenets import architectures
+    from mobilenets.data import load
+
+    table = architectures.network(net)
+    images = load(source, seed=seed, val_fraction=val_fraction)
+    _warn(images)
+    pixels = _pixels(rho, size, images.native_size or table.resolution)
+    architectures.check((pixels, pixels, 3), len(images.classes), alpha)
+    from mobilenets.training.settings import Settings
+
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=lr,
+        weight_decay=weight_decay,
+        warmup_epochs=min(warmup, epochs),
+        label_smoothing=label_smoothing,
+        flip=flip,
+        crop=crop,
+        randaugment=randaugment,
+        magnitude=magnitude,
+        mixup=mixup,
+        ema=ema,
+        class_weights=class_weights,
+        patience=patience,
+        precision=precision,
+        freeze=freeze,
+        seed=seed,
+    )
+    from mobilenets.training.classify import train as run
+
+    card = run(
+        images,
+        out,
+        table,
+        alpha,
+        pixels,
+        settings,
+        weights=weights,
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        quiet=json,
+        command=_command(),
+        data_options={"seed": seed, "val_fraction": val_fraction},
+    )
+    if json:
+        display.json_out(card)
+    else:
+        _show_metrics(card["metrics"])
+        print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+@app.command()
+def evaluate(
+    run: Directory,
+    data: Annotated[str | None, typer.Option(help="Other images, with the same classes.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a model: accuracy, precision, recall, F1, confusion matrix, and the report."""
+    from mobilenets.evaluation.evaluate import evaluate_directory
+
+    metrics = evaluate_directory(run, data)
+    if json:
+        display.json_out(metrics)
+    else:
+        _show_metrics(metrics)
+        if data is None:
+            print(f"report  {run / 'report.html'}")
+
+
+@app.command()
+def export(
+    run: Directory,
+    to: Annotated[str, typer.Option(help="Runtime: litert.")] = "litert",
+    input: Annotated[str, typer.Option(help="Type of the image: uint8 or float32, 0..255 either way.")] = "uint8",
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy that the file may lose.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
+    json: Json = False,
+) -> None:
+    """Write the file that ships, run it, and refuse it if it lost accuracy."""
+    if to != "litert":
+        raise UserError(f"--to {to}: cannot be written; choose litert")
+    from mobilenets.deployment.export import export_litert
+
+    entry = export_litert(run, input, max_drop, threads)
+    if json:
+        display.json_out(entry)
+    else:
+        _show_artifact(run, entry)
+
+
+@app.command()
+def predict(
+    run: Directory,
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or directories of images.")],
+    runtime: Annotated[str, typer.Option(help="keras, litert, or auto: litert once exported.")] = "auto",
+    top: Annotated[int, typer.Option(help="Classes to list for each image.")] = 3,
+    json: Json = False,
+) -> None:
+    """Classify images."""
+    from mobilenets.deployment.predict import predict as classify
+
+    found = classify(run, list(paths), runtime, top)
+    display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
+    display.json_out(found) if json else display.show_predictions(found)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory to write; replaced if it holds a model.")] = Path("runs/demo"),
+    json: Json = False,
+) -> None:
+    """The whole way in a minute or two: train on handwritten digits, export, run the file, predict."""
+    from mobilenets.demo import run
+
+    found = run(out, quiet=json, command=_command())
+    display.json_out(found) if json else display.show_demo(found)
+
+
+def _pixels(rho: float | None, size: int | None, base: int) -> int:
+    """The image's side from --rho or --size, whichever is given."""
+    if rho is not None and size is not None:
+        raise UserError("--rho and --size say the same in two ways; give one of them")
+    if rho is not None:
+        if not 0 < rho <= 1:
+            raise UserError(f"--rho must be in (0, 1], not {rho:g}")
+        return round(rho * base)
+    if size is not None and not 8 <= size <= 4096:
+        raise UserError(f"--size must be from 8 to 4096 pixels, not {size}")
+    return size or base
+
+
+def _warn(images: Any, most: int = 20) -> None:
+    """Tells what is wrong with the data but does not prevent training."""
+    lines = [f"note: {note}" for note in images.notes]
+    if images.problems:
+        lines.append(f"warning: {len(images.problems)} files could not be read and are left out:")
+        lines += [f"  {problem.path}: {problem.reason}" for problem in images.problems[:most]]
+        if len(images.problems) > most:
+            lines.append(f"  … and {len(images.problems) - most} more; `mobilenets data` names them all")
+    display.warn(lines)
+
+
+def _show_metrics(metrics: dict[str, Any]) -> None:
+    from mobilenets.evaluation import rows
+
+    display.show_rows(rows(metrics))
+    if len(metrics["per_class"]) <= 20:
+        display.show_classes(metrics)
+
+
+def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
+    difference, latency = entry["comparison"], entry["latency_ms"]
+    display.show_rows(
+        [
+            ("file", str(run / entry["file"])),
+            ("size", f"{entry['bytes'] / 1e3:,.0f} kB"),
+            ("accuracy of the file", f"{entry['metrics']['accuracy']:.2%}"),
+            ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
+            (
+                "same class as the Keras model",
+                f"{difference['top1_agreement']:.2%} of {difference['images']:,} images",
+            ),
+            (
+                f"latency, {latency['threads']} threads",
+                f"{latency['median']:.3g} ms (p95 {latency['p95']:.3g} ms)",
+            ),
+        ]
+    )
+
+
+def _command() -> str:
+    return shlex.join(["mobilenets", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Runs the command line; every mistake of the user's is one line and exit status 2."""
+    try:
+        # Without its standalone mode, typer hands its own exceptions over instead of drawing a box.
+        status = app(standalone_mode=False)
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except typer.TyperException as error:
+        sys.exit(_fail(f"{error.format_message()} (see mobilenets --help)"))
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nmobilenets: stopped; `train` goes on from its last epoch with --resume", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read the output, such as `head`, has left
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"mobilenets: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

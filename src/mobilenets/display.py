@@ -1,0 +1,188 @@
+"""Tables on the terminal."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+KINDS = {
+    "conv": "conv",
+    "depthwise": "depthwise",
+    "max_pool": "max pool",
+    "global_pool": "average pool",
+    "flatten": "flatten",
+    "add": "add",
+    "dense": "dense",
+}
+
+
+def console() -> Console:
+    """Standard output; as wide as the terminal, or 110 columns where there is none."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=110 if piped else None, highlight=False)
+
+
+def json_out(value: Any) -> None:
+    """Prints one JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; columns whose name starts with ``>`` are numbers and stand right."""
+    result = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        result.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=right)
+    return result
+
+
+def millions(value: float) -> str:
+    """``568740352`` -> ``568.74 M``."""
+    return f"{value / 1e6:,.2f} M"
+
+
+def mebibytes(value: float) -> str:
+    """Bytes -> ``4.59 MiB``."""
+    return f"{value / 2**20:,.2f} MiB"
+
+
+def show_info(report: dict[str, Any]) -> None:
+    """Prints `mobilenets.info.describe`'s result."""
+    out = console()
+    alpha, rho, size = report["width_multiplier"], report["resolution_multiplier"], report["resolution"]
+    out.print(
+        f"[bold]{report['title']}[/]  α = {alpha:g}, ρ = {rho:g} ({size}×{size} pixels), "
+        f"{report['num_classes']} classes"
+    )
+    out.print(f"{report['paper']}\n")
+    formulas = {entry["block"]: entry for entry in report.get("reduction", {}).get("formula", [])}
+    layers = table("layer", "kind", ">kernel", ">stride", ">output", ">MACs", ">parameters", ">of standard")
+    for row in report["layers"]:
+        block = row["name"].rsplit("_", 1)[0]
+        ratio = f"{formulas[block]['counted']:.3f}" if row["name"].endswith("pointwise") and block in formulas else ""
+        kernel = f"{row['kernel']}×{row['kernel']}" if row["kind"] in ("conv", "depthwise", "max_pool") else ""
+        dilation = f" (dilated {row['dilation']})" if row["dilation"] > 1 else ""
+        layers.add_row(
+            row["name"],
+            KINDS[row["kind"]],
+            kernel + dilation,
+            str(row["stride"]) if kernel else "",
+            "×".join(map(str, row["output"])),
+            f"{row['macs']:,}" if row["macs"] else "",
+            f"{row['params']:,}" if row["params"] else "",
+            ratio,
+        )
+    out.print(layers)
+    totals = table("", ">MACs", ">parameters", ">float32 weights", ">peak activations", ">MACs of this")
+    for entry in [report, *report["comparison"]]:
+        totals.add_row(
+            entry["title"],
+            millions(entry["macs"]),
+            millions(entry["params"]),
+            mebibytes(entry["params"] * 4),
+            mebibytes(entry["peak_activation_bytes"]),
+            f"{entry['macs'] / report['macs']:.1f}×",
+        )
+    out.print(totals)
+    rule = report["rule_of_thumb"]
+    out.print(
+        f"Rule of thumb α²P: {millions(rule['params'])} parameters (exact: {millions(report['params'])}); "
+        f"α²ρ²: {millions(rule['macs'])} MACs (exact: {millions(report['macs'])})"
+    )
+    if "reduction" in report:
+        out.print(
+            f"Separable / standard convolutions: {report['reduction']['macs_ratio']:.3f} of the MACs; per layer "
+            "1/N + 1/D² (column “of standard”; N output channels, D kernel side)"
+        )
+    out.print("1 MAC = 1 multiply-accumulate = 2 FLOPs. Peak activations: float32, one image. 1 MiB = 2²⁰ bytes.")
+
+
+def show_data(about: dict[str, Any]) -> None:
+    """Prints `mobilenets.data.sheet.describe`'s result."""
+    out = console()
+    counts = table("class", ">training", ">evaluation")
+    for row in about["classes"]:
+        counts.add_row(escape(row["class"]), f"{row['train']:,}", f"{row['val']:,}")
+    counts.add_section()
+    counts.add_row("all", f"{about['train']:,}", f"{about['val']:,}")
+    out.print(counts)
+    sizes = about["image_size"]
+    rows = [
+        (side, "{min} to {max} pixels, median {median}".format(**sizes[side]))
+        for side in ("width", "height")
+        if sizes[side]
+    ]
+    rows += [
+        ("largest class / smallest", f"{about['imbalance']:g}"),
+        ("files left out", f"{about['skipped']:,}"),
+        ("contact sheet", about["contact_sheet"]),
+    ]
+    show_rows(rows)
+    for problem in about["problems"]:
+        out.print(f"left out: {problem['path']}: {problem['reason']}", markup=False, soft_wrap=True)
+    for note in about["notes"]:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def show_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
+    """Prints names and values."""
+    result = table("", ">", title=title)
+    result.show_header = False
+    for name, value in rows:
+        result.add_row(escape(name), escape(value))
+    console().print(result)
+
+
+def show_classes(metrics: dict[str, Any]) -> None:
+    """Prints precision, recall and F1 of every class."""
+    result = table("class", ">precision", ">recall", ">F1", ">images")
+    for row in metrics["per_class"]:
+        result.add_row(
+            escape(row["class"]),
+            *(f"{row[key]:.1%}" for key in ("precision", "recall", "f1")),
+            f"{row['support']:,}",
+        )
+    console().print(result)
+
+
+def warn(lines: list[str]) -> None:
+    """Prints lines on standard error."""
+    out = Console(stderr=True, highlight=False)
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def show_predictions(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.deployment.predict.predict`'s result."""
+    result = table("image", "class", ">probability")
+    for entry in found["images"]:
+        name = entry["file"]
+        for guess in entry["classes"]:
+            result.add_row(escape(name), escape(guess["class"]), f"{guess['probability']:.2%}")
+            name = ""
+    console().print(result)
+
+
+def show_demo(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.demo.run`'s result."""
+    guesses = table("image", "true class", "the file says", ">probability")
+    for entry in found["predictions"]:
+        guesses.add_row(entry["file"], entry["truth"], entry["class"], f"{entry['probability']:.1%}")
+    console().print(guesses)
+    artifact, latency = found["artifact"], found["artifact"]["latency_ms"]
+    show_rows(
+        [
+            ("accuracy, Keras model", f"{found['keras']['accuracy']:.2%}"),
+            ("accuracy, LiteRT file", f"{found['file']['accuracy']:.2%}"),
+            ("evaluation images", f"{found['file']['images']:,}"),
+            ("size of the file", f"{artifact['bytes'] / 1e3:,.0f} kB"),
+            (f"latency, {latency['threads']} threads", f"{latency['median']:.3g} ms"),
+            ("report", found["report"]),
+            ("took", f"{found['seconds']:.0f} s"),
+        ]
+    )
