@@ -27,16 +27,14 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alpha", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=34)
+    parser.add_argument("--epochs", type=int, default=21)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="keep the model directory here")
     parser.add_argument("--result", type=Path, default=RESULTS / "fashion_mnist.json")
     options = parser.parse_args()
 
-    settings = Settings(
-        epochs=options.epochs, batch_size=options.batch_size, optimizer="sgd", warmup_epochs=2, seed=options.seed
-    )
+    settings = Settings(epochs=options.epochs, batch_size=options.batch_size, warmup_epochs=2, seed=options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary) / "run"
         began = time.perf_counter()

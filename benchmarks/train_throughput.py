@@ -15,8 +15,8 @@ Each contender lives in a process of its own and only one works at a time. Round
 the contenders in turn; a ratio is taken within a round, so what slows the whole machine down cancels out as far as
 it lasts a round. CPU seconds per step are kept beside the wall clock: they tell a busy machine from a slow step.
 Use a quiet machine; the load average at the beginning and the end is in the result. On a busy one PyTorch's OpenMP
-threads spin while they wait for each other and its loop becomes many times slower (3 to 6 times its CPU seconds were
-seen), which says nothing about PyTorch: OMP_WAIT_POLICY=passive in the environment avoids most of that.
+threads spin while they wait for each other and its loop becomes many times slower (in CPU seconds too),
+which says nothing about PyTorch: OMP_WAIT_POLICY=passive in the environment avoids most of that.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def make_ours(alpha: float, size: int, batch: int) -> tuple[Step, int]:
     from mobilenets.training.settings import Settings
 
     model = logits_model(mobilenet_v1((size, size, 3), CLASSES, alpha))
-    settings = Settings(batch_size=batch, learning_rate=RATE, weight_decay=DECAY)
+    settings = Settings(batch_size=batch, optimizer="adamw", learning_rate=RATE, weight_decay=DECAY)
     model.compile(
         optimizer=make_optimizer(settings, model.trainable_variables, steps=1000),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -234,11 +234,8 @@ def measure(alpha: float, size: int, batch: int, rounds: int, seconds: float) ->
     """Measures one case.
 
     Args:
-        alpha: width multiplier.
-        size: pixels of a side.
-        batch: images a step.
-        rounds: how often each contender has its turn.
-        seconds: how long a turn takes, about.
+        alpha: width multiplier; ``size`` in pixels and ``batch`` in images complete the case.
+        rounds: how often each contender has its turn, of about ``seconds``.
 
     Returns:
         The case's results, and the environment they were measured in.
@@ -331,9 +328,8 @@ def main() -> None:
         parser.error("--rounds must be at least 1")
     load = {"begin": os.getloadavg()[0]}
     if load["begin"] > 0.5:
-        print(
-            f"the machine is busy (load average {load['begin']:.1f}): the ratio to torch means nothing", file=sys.stderr
-        )
+        busy = f"the machine is busy (load average {load['begin']:.1f})"
+        print(f"{busy}: wide spread, and ours/torch means nothing", file=sys.stderr)
     results, environment = [], {}
     for alpha, size, batch in [case] if all(case) else CASES:
         result, environment = measure(alpha, size, batch, options.rounds, options.seconds)

@@ -235,7 +235,7 @@ def test_the_rate_warms_up_and_follows_a_cosine_to_zero():
     settings = Settings(epochs=10, batch_size=128, optimizer="sgd", warmup_epochs=2)
     schedule = make_optimizer(settings, [], steps=100)._learning_rate
     rates = [float(schedule(step)) for step in (0, 100, 200, 600, 1000)]
-    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
+    np.testing.assert_allclose(rates, [0, 0.15, 0.3, 0.15, 0], atol=1e-6)
 
 
 def test_weight_decay_spares_what_it_would_hurt():

@@ -1,4 +1,4 @@
-"""A model is a directory: ``model.keras``, ``card.json``, ``history.csv``, ``report.html``, ``pictures/``, ``export/``."""
+"""A model is a directory; its card, ``card.json``, says everything a stranger needs to know about it."""
 
 import datetime
 import json

@@ -78,10 +78,9 @@ def data(
     json: Json = False,
 ) -> None:
     """Look at a data set: classes, counts, sizes, broken files, and a contact sheet."""
-    from mobilenets.data import load
     from mobilenets.data.sheet import contact_sheet, describe
 
-    images = load(source, seed=seed, val_fraction=val_fraction)
+    images = _load(source, seed, val_fraction)
     about = describe(images)
     contact_sheet(images, sheet)
     about["contact_sheet"] = str(sheet)
@@ -98,9 +97,11 @@ def train(
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/model"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
-    weight_decay: Annotated[float | None, typer.Option(show_default="0.05 adamw, 0.0005 sgd")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="On kernels.", show_default="0.002 sgd, 0.05 adamw")
+    ] = None,
     warmup: Annotated[float, typer.Option(help="Epochs of growing learning rate.")] = 1.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of a label spread over all classes.")] = 0.1,
     flip: Annotated[
@@ -129,10 +130,9 @@ def train(
 ) -> None:
     """Train a classifier on a folder of images, and evaluate it."""
     from mobilenets import architectures
-    from mobilenets.data import load
 
     table = architectures.network(net)
-    images = load(source, seed=seed, val_fraction=val_fraction)
+    images = _load(source, seed, val_fraction)
     _warn(images)
     pixels = _pixels(rho, size, images.native_size or table.resolution)
     architectures.check((pixels, pixels, 3), len(images.classes), alpha)
@@ -260,6 +260,14 @@ def _pixels(rho: float | None, size: int | None, base: int) -> int:
     if size is not None and not 8 <= size <= 4096:
         raise UserError(f"--size must be from 8 to 4096 pixels, not {size}")
     return size or base
+
+
+def _load(source: str, seed: int, val_fraction: float) -> Any:
+    """Loads a data set; shows a bar while a folder is looked through."""
+    from mobilenets.data import load
+
+    with display.progress("looking at the images") as update:
+        return load(source, seed=seed, val_fraction=val_fraction, progress=update)
 
 
 def _warn(images: Any, most: int = 20) -> None:

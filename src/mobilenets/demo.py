@@ -32,7 +32,7 @@ def run(out: Path, quiet: bool = False, command: str = "") -> dict[str, Any]:
     began = time.perf_counter()
     data = load("digits")
     # 8 pixels leave too little for four halvings; enlarged to 32, the same strokes cross several of them.
-    settings = Settings(epochs=30, batch_size=64, warmup_epochs=2)
+    settings = Settings(epochs=20, batch_size=32, warmup_epochs=2)
     card = train(data, out, V1, 0.25, 32, settings, overwrite=True, quiet=quiet, command=command)
     artifact = export_litert(out)
     files = _write_samples(data, out / "samples")

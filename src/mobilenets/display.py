@@ -3,11 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 KINDS = {
@@ -49,6 +52,16 @@ def millions(value: float) -> str:
 def mebibytes(value: float) -> str:
     """Bytes -> ``4.59 MiB``."""
     return f"{value / 2**20:,.2f} MiB"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function of (done, total) that moves a bar on standard error, where that is a terminal."""
+    out = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def show_info(report: dict[str, Any]) -> None:

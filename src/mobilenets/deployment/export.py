@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
+from mobilenets.data.loader import evaluation_batches
 from mobilenets.deployment.latency import measure_latency
 from mobilenets.deployment.litert import write_litert
 from mobilenets.deployment.runtimes import load_litert
@@ -46,9 +47,11 @@ def export_litert(
     write_text(path.with_name("labels.txt"), "".join(f"{_one_line(name)}\n" for name in card["classes"]))
 
     size = card["input_shape"][0]
-    expected, labels = probabilities(predictor(model), data.val, size)
+    expected, labels = probabilities(predictor(model), evaluation_batches(data.val, size, 64))
     runner = load_litert(path, threads)
-    measured, _ = probabilities(runner, data.val, size)
+    measured, _ = probabilities(runner, evaluation_batches(data.val, size, 64))
+    if not np.isfinite(measured).all():
+        raise _refuse(path, "its probabilities are not numbers")
     metrics = measure(measured, labels, data.classes)
     card["metrics"] = measure(expected, labels, data.classes)
     entry = {
@@ -67,12 +70,11 @@ def export_litert(
     others = [old for old in card.get("artifacts", []) if old.get("file") != entry["file"]]
     drop = (card["metrics"]["accuracy"] - metrics["accuracy"]) * 100
     if drop > max_drop:
-        refused = path.with_name(path.name + ".refused")
-        path.replace(refused)
         publish(directory, card | {"artifacts": others})
-        raise UserError(
-            f"{refused}: refused, accuracy fell by {drop:.2f} points (from {card['metrics']['accuracy']:.2%} to "
-            f"{metrics['accuracy']:.2%}) where --max-drop allows {max_drop:g}"
+        raise _refuse(
+            path,
+            f"accuracy fell by {drop:.2f} points (from {card['metrics']['accuracy']:.2%} to "
+            f"{metrics['accuracy']:.2%}) where --max-drop allows {max_drop:g}",
         )
     publish(directory, card | {"artifacts": [*others, entry]})
     return entry
@@ -87,6 +89,13 @@ def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
         "mean_difference": float(difference.mean()),
         "top1_agreement": float((expected.argmax(axis=1) == measured.argmax(axis=1)).mean()),
     }
+
+
+def _refuse(path: Path, why: str) -> UserError:
+    """Puts a file aside that must not ship."""
+    refused = path.with_name(path.name + ".refused")
+    path.replace(refused)
+    return UserError(f"{refused}: refused, {why}")
 
 
 def _one_line(name: str) -> str:

@@ -28,14 +28,7 @@ def write_litert(model: keras.Model, path: Path | str, input_dtype: str = "uint8
         raise UserError("LiteRT files are written with TensorFlow; set KERAS_BACKEND=tensorflow and run this again")
     if input_dtype not in INPUT_DTYPES:
         raise UserError(f"input_dtype must be one of {', '.join(INPUT_DTYPES)}, not {input_dtype!r}")
-    import tensorflow as tf
-
-    shape = (1, *model.input_shape[1:])
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, input_dtype, name="image")])
-    def serve(image):
-        return {"probabilities": model(tf.cast(image, "float32"), training=False)}
-
+    image = keras.Input(batch_shape=(1, *model.input_shape[1:]), dtype=input_dtype, name="image")
+    outputs = model(keras.ops.cast(image, "float32"), training=False)
     with writing(path) as temporary, quiet():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
-        temporary.write_bytes(converter.convert())
+        keras.Model(image, outputs).export(temporary, format="litert", verbose=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenets.errors import UserError
+from mobilenets.quiet import quiet
 
 LARGEST_FILE = 2**31  # bytes; a flatbuffer cannot be larger
 
@@ -62,8 +63,9 @@ def load_litert(path: Path | str, threads: int | None = None) -> Runner:
     if content[4:8] != b"TFL3":
         raise UserError(f"{path}: damaged or not a LiteRT file")
     try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
+        with quiet():
+            interpreter = Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
         (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path}: LiteRT cannot load it ({str(error).splitlines()[0]})") from error

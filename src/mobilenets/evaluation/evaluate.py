@@ -9,6 +9,7 @@ import numpy as np
 from mobilenets import card as cards
 from mobilenets.data import ImageData, Split, load
 from mobilenets.data.images import decode, fit
+from mobilenets.data.loader import evaluation_batches
 from mobilenets.errors import UserError
 from mobilenets.evaluation.classification import confident_mistakes, measure
 from mobilenets.evaluation.inference import Predict, predictor, probabilities
@@ -37,7 +38,7 @@ def evaluate_directory(directory: Path | str, source: str | None = None) -> dict
     require_fit(model, card, directory)
     predict, size = predictor(model), card["input_shape"][0]
     if source is not None:
-        return measure(*probabilities(predict, data.val, size), data.classes)
+        return measure(*probabilities(predict, evaluation_batches(data.val, size, 64)), data.classes)
     card["metrics"] = evaluate_model(predict, data, directory, size)
     publish(directory, card)
     return card["metrics"]
@@ -58,7 +59,7 @@ def evaluate_model(
     Returns:
         The metrics, as the card holds them.
     """
-    outputs, labels = probabilities(predict, data.val, size, batch_size)
+    outputs, labels = probabilities(predict, evaluation_batches(data.val, size, batch_size))
     metrics = measure(outputs, labels, data.classes)
     pictures = directory / "pictures"
     draw_confusion(metrics, pictures / "confusion.png")

@@ -1,11 +1,8 @@
 """Running a classifier over a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-
-from mobilenets.data import Split
-from mobilenets.data.loader import evaluation_batches
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -22,24 +19,23 @@ def predictor(model) -> Predict:
     return lambda images: np.asarray(model.predict_on_batch(images), np.float32)
 
 
-def probabilities(predict: Predict, split: Split, size: int, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Runs ``predict`` over a split.
+def probabilities(predict: Predict, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Runs ``predict`` over batches.
 
     Args:
         predict: takes uint8 images (batch, size, size, 3).
-        split: what to run over.
-        size: pixels.
-        batch_size: every batch has it; the last one is filled up, so that nothing is compiled twice.
+        batches: of images and labels, as `mobilenets.data.loader.evaluation_batches` gives them. Those with fewer
+            images than the first are filled up for ``predict``, so that nothing is compiled twice.
 
     Returns:
         Probabilities (images, classes), float32, and labels (images,), int64.
     """
     outputs, labels = [], []
-    batch_size = min(batch_size, len(split))
-    for images, truth in evaluation_batches(split, size, batch_size):
-        missing = batch_size - len(images)
-        if missing:
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    size = 0
+    for images, truth in batches:
+        size = size or len(images)
+        if len(images) < size:
+            images = np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), images.dtype)])
         outputs.append(predict(images)[: len(truth)])
         labels.append(truth)
     return np.concatenate(outputs), np.concatenate(labels)

@@ -113,9 +113,8 @@ def _convolution(layer: Layer, x: Tensor) -> Tensor:
     if layer.kind == "conv":
         conv = keras.layers.Conv2D(layer.output_shape[2], layer.kernel, kernel_initializer="he_normal", **options)
     else:
-        # Keras counts every channel as an input of a depthwise kernel, which makes its initial weights tiny;
-        # each output sees only kernel * kernel values.
-        initial = keras.initializers.RandomNormal(stddev=(2 / layer.kernel**2) ** 0.5)
+        # As in the authors' code (tensorflow/models, slim).
+        initial = keras.initializers.TruncatedNormal(stddev=0.09)
         conv = keras.layers.DepthwiseConv2D(layer.kernel, depthwise_initializer=initial, **options)
     return _finish(layer, conv(x))
 

@@ -88,9 +88,11 @@ def train(
     def reporter(epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, quiet)
 
-    result = fit(model, data, settings, out, state, reporter, out / "tensorboard" if tensorboard else None)
+    result = fit(
+        model, data, settings, out, state, reporter, out / "tensorboard" if tensorboard else None, bool(weights)
+    )
     if result.failed and not result.state.epoch:
-        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings)}")
+        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
     card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
@@ -98,14 +100,14 @@ def train(
     if result.failed:
         raise UserError(
             f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
-            f"(accuracy {card['metrics']['accuracy']:.1%}). {_advice(settings)}"
+            f"(accuracy {card['metrics']['accuracy']:.1%}). {_advice(settings, weights)}"
         )
     checkpoint.remove(out)
     return card
 
 
-def _advice(settings: Settings) -> str:
-    return f"Try a lower --lr (it was {peak_rate(settings):g}) or a longer --warmup"
+def _advice(settings: Settings, weights: Path | str | None) -> str:
+    return f"Try a lower --lr (it was {peak_rate(settings, bool(weights)):g}) or a longer --warmup"
 
 
 def _prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> checkpoint.State:
@@ -153,7 +155,7 @@ def _describe(
     totals = cost(layers)
     state = result.state
     used = settings.asdict() | {
-        "learning_rate": peak_rate(settings),
+        "learning_rate": peak_rate(settings, bool(weights)),
         "weight_decay": DECAYS[settings.optimizer] if settings.weight_decay is None else settings.weight_decay,
         "class_weights": class_weights(data, settings) is not None,
         "flip": data.flip if settings.flip is None else settings.flip,

@@ -11,13 +11,13 @@ import numpy as np
 
 from mobilenets.data import ImageData
 from mobilenets.data.augment import Augment
-from mobilenets.data.loader import Batches
+from mobilenets.data.loader import Batches, EvaluationBatches
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.training import checkpoint, logs
-from mobilenets.training.optimizer import make_optimizer
+from mobilenets.training.optimizer import make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
@@ -45,6 +45,7 @@ def fit(
     state: checkpoint.State,
     reporter: Callable[[int, int], Reporter] = Reporter,
     tensorboard: Path | None = None,
+    from_weights: bool = False,
 ) -> Result:
     """Trains ``model`` in place from ``state`` to the last epoch.
 
@@ -60,6 +61,7 @@ def fit(
         state: where to begin; fresh, or from `checkpoint.load`.
         reporter: called with (epochs, steps an epoch).
         tensorboard: where to write logs for TensorBoard, or None.
+        from_weights: whether ``model`` was trained before, which asks for a lower learning rate.
 
     Raises:
         UserError: the disk is full, or an image can no longer be read.
@@ -71,7 +73,7 @@ def fit(
     for layer in model.layers:
         layer.trainable = not settings.freeze or layer.name == "logits"
     networks = logits_model(model)
-    optimizer = make_optimizer(settings, networks.trainable_variables, steps)
+    optimizer = make_optimizer(settings, networks.trainable_variables, steps, peak_rate(settings, from_weights))
     networks.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -87,6 +89,7 @@ def fit(
         state.model, state.optimizer = _values(model.weights), _values(optimizer.variables)
         checkpoint.save(directory, state)  # shows at once whether the directory can be written
     predict = predictor(model)
+    evaluation = EvaluationBatches(data.val, size, settings.batch_size)
     board = logs.TensorBoard(tensorboard) if tensorboard else None
     stopped, failed = None, False
     with reporter(settings.epochs, steps) as report:
@@ -100,7 +103,7 @@ def fit(
                 stopped, failed = f"the loss became NaN or infinite in epoch {state.epoch + 1}", True
                 break
             with _averaged(networks, settings):
-                outputs, labels = probabilities(predict, data.val, size, settings.batch_size)
+                outputs, labels = probabilities(predict, evaluation)
                 candidate = _values(model.weights)
             row |= _score(outputs, labels)
             row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))

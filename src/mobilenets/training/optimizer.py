@@ -3,19 +3,22 @@
 from mobilenets.models import keras
 from mobilenets.training.settings import Settings
 
-RATES = {"adamw": 0.002, "sgd": 0.1}  # for 128 images a step
-DECAYS = {"adamw": 0.05, "sgd": 0.0005}
+RATES = {"adamw": 0.004, "sgd": 0.3}  # for 128 images a step, from random weights
+DECAYS = {"adamw": 0.05, "sgd": 0.002}
 
 
-def peak_rate(settings: Settings) -> float:
-    """The highest learning rate of a run."""
+def peak_rate(settings: Settings, from_weights: bool = False) -> float:
+    """The highest learning rate of a run, from random weights or from those of another model."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     share = settings.batch_size / 128
-    return RATES[settings.optimizer] * (share**0.5 if settings.optimizer == "adamw" else share)
+    rate = RATES[settings.optimizer] * (share**0.5 if settings.optimizer == "adamw" else share)
+    return rate / 10 if from_weights else rate
 
 
-def make_optimizer(settings: Settings, variables: list, steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    settings: Settings, variables: list, steps: int, rate: float | None = None
+) -> keras.optimizers.Optimizer:
     """Makes the optimizer for ``variables``: linear warm-up, then a cosine to 0 at the last step.
 
     Weight decay leaves out biases, batch normalization and depthwise kernels (V1 paper, section 3.3: there are
@@ -25,11 +28,12 @@ def make_optimizer(settings: Settings, variables: list, steps: int) -> keras.opt
         settings: of the run.
         variables: to be trained.
         steps: an epoch.
+        rate: the peak; None takes `peak_rate`.
     """
     total = max(2, steps * settings.epochs)
     warmup = min(round(settings.warmup_epochs * steps), total - 1)
-    peak = peak_rate(settings)
-    rate = keras.optimizers.schedules.CosineDecay(
+    peak = rate or peak_rate(settings)
+    schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,
         decay_steps=total - warmup,
         warmup_target=peak if warmup else None,
@@ -37,7 +41,7 @@ def make_optimizer(settings: Settings, variables: list, steps: int) -> keras.opt
     )
     decay = settings.weight_decay if settings.weight_decay is not None else DECAYS[settings.optimizer]
     common = {
-        "learning_rate": rate,
+        "learning_rate": schedule,
         "weight_decay": decay,
         "use_ema": settings.ema,
         # Over about the last twentieth of the run, and never fewer than ten steps.
