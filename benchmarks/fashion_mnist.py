@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULTS / "fashion_mnist.json")
     options = parser.parse_args()
 
-    settings = Settings(epochs=options.epochs, batch_size=options.batch_size, warmup_epochs=2, seed=options.seed)
+    settings = Settings(
+        epochs=options.epochs, batch_size=options.batch_size, warmup_epochs=2, ema=True, seed=options.seed
+    )
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary) / "run"
         began = time.perf_counter()

@@ -5,7 +5,7 @@
 
 Contenders, all float32, AdamW, random images held in memory, no augmentation, 10 classes:
 
-- ``ours``: `mobilenets.mobilenet_v1` as `mobilenets.training` runs it (loss from logits, EMA of the weights, weight
+- ``ours``: `mobilenets.mobilenet_v1` as `mobilenets.training` runs it (loss from logits, weight
   decay, ``train_on_batch``); takes uint8 images and scales them inside the step.
 - ``keras``: `keras.applications.MobileNet` and ``fit`` on the same backend, given images that are scaled already;
   on TensorFlow with ``jit_compile=False``, since XLA makes it slower there. Its stem gets stride 1 where ours has.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mobilenets.models.layers import BatchNormReLU
+from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D
 
 pytestmark = pytest.mark.backend
 
@@ -159,3 +159,18 @@ def test_training_a_model_and_reading_it_back(tmp_path):
 def test_unknown_activation():
     with pytest.raises(ValueError, match="rolu"):
         BatchNormReLU("rolu")
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (3, 1, 2), (5, 1, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 10), (1, 5)])
+def test_depthwise_is_the_plain_depthwise(kernel, stride, dilation, shape):
+    options = {"strides": stride, "dilation_rate": dilation, "padding": "same", "data_format": "channels_last"}
+    ours = DepthwiseConv2D(kernel, **options)
+    plain = keras.layers.DepthwiseConv2D(kernel, **options)
+    images = np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32)
+    ours.build(images.shape)
+    plain.build(images.shape)
+    ours.bias.assign(np.arange(6, dtype=np.float32))
+    plain.set_weights(ours.get_weights())
+    expected = keras.ops.convert_to_numpy(plain(images))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(images)), expected, atol=1e-5)

@@ -27,7 +27,7 @@ from mobilenets.training.settings import Settings
 
 # The first rows of V1's table: all that training has to deal with, and built in a second.
 TINY = replace(V1, blocks=V1.blocks[:4])
-QUICK = Settings(epochs=3, batch_size=16, label_smoothing=0.0)
+QUICK = Settings(epochs=3, batch_size=16, label_smoothing=0.0, ema=True)
 
 
 def stripes(count: int, seed: int) -> Split:
@@ -68,7 +68,7 @@ class Interrupted(Reporter):
 
 @pytest.mark.backend
 def test_a_network_learns_and_its_directory_is_complete(data, tmp_path):
-    card = run(data, tmp_path / "run", replace(QUICK, epochs=12, optimizer="sgd", learning_rate=0.05))
+    card = run(data, tmp_path / "run", replace(QUICK, epochs=12, ema=False, learning_rate=0.05))
     assert card["metrics"]["accuracy"] >= 0.9
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "model.keras",
@@ -82,7 +82,7 @@ def test_a_network_learns_and_its_directory_is_complete(data, tmp_path):
     assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert float(rows[-1]["val_accuracy"]) == pytest.approx(card["metrics"]["accuracy"], abs=1e-6)
-    assert (card["network"], card["width_multiplier"], card["resolution_multiplier"]) == ("v1", 0.25, 1.0)
+    assert (card["network"], card["width_multiplier"], card["resolution_multiplier"]) == ("v1", 0.25, 0.0714)
     model = load_model(tmp_path / "run")
     assert card["cost"]["params"] == sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     measured = np.asarray(model.predict_on_batch(data.val.images.astype(np.float32))).argmax(axis=1)
@@ -183,7 +183,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_epoch(da
 
 
 def test_early_stopping_keeps_the_best_epoch(data, tmp_path):
-    card = run(data, tmp_path / "run", replace(QUICK, epochs=30, patience=2, optimizer="sgd", learning_rate=0.05))
+    card = run(data, tmp_path / "run", replace(QUICK, epochs=30, patience=2, ema=False, learning_rate=0.05))
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
     assert len(rows) < 30
     assert card["metrics"]["accuracy"] == pytest.approx(max(float(row["val_accuracy"]) for row in rows), abs=1e-6)

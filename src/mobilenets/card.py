@@ -44,6 +44,13 @@ def read_card(directory: Path | str) -> dict[str, Any]:
     for key, kind in _REQUIRED.items():
         if not isinstance(card.get(key), kind):
             raise UserError(f"{path}: damaged, {key!r} is missing or not a {kind.__name__}")
+    artifacts = card.get("artifacts", [])
+    if not isinstance(artifacts, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in artifacts
+    ):
+        raise UserError(f"{path}: damaged, artifacts must be a list of exported files")
+    if not isinstance(card.get("data", {}), dict):
+        raise UserError(f"{path}: damaged, data must say which images the model was trained on")
     shape = card["input_shape"]
     if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= 8192 for side in shape):
         raise UserError(f"{path}: damaged, input_shape is {shape!r}")

@@ -1,5 +1,6 @@
 """The command line: one function a verb, each of which parses, calls and prints."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def train(
     randaugment: Annotated[int, typer.Option(help="Random operations an image (RandAugment).")] = 0,
     magnitude: Annotated[float, typer.Option(help="Their strength, 0 to 10.")] = 5.0,
     mixup: Annotated[float, typer.Option(help="MixUp's Beta parameter, 0 for none.")] = 0.0,
-    ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = True,
+    ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = False,
     class_weights: Annotated[
         bool | None, typer.Option(help="Let classes count alike.", show_default="where they are unbalanced")
     ] = None,
@@ -134,7 +135,7 @@ def train(
     table = architectures.network(net)
     images = _load(source, seed, val_fraction)
     _warn(images)
-    pixels = _pixels(rho, size, images.native_size or table.resolution)
+    pixels = _pixels(rho, size, table.resolution, images.native_size)
     architectures.check((pixels, pixels, 3), len(images.classes), alpha)
     from mobilenets.training.settings import Settings
 
@@ -212,6 +213,7 @@ def export(
     """Write the file that ships, run it, and refuse it if it lost accuracy."""
     if to != "litert":
         raise UserError(f"--to {to}: cannot be written; choose litert")
+    _use_tensorflow()
     from mobilenets.deployment.export import export_litert
 
     entry = export_litert(run, input, max_drop, threads)
@@ -243,23 +245,30 @@ def demo(
     json: Json = False,
 ) -> None:
     """The whole way in a minute or two: train on handwritten digits, export, run the file, predict."""
+    _use_tensorflow()
     from mobilenets.demo import run
 
     found = run(out, quiet=json, command=_command())
     display.json_out(found) if json else display.show_demo(found)
 
 
-def _pixels(rho: float | None, size: int | None, base: int) -> int:
-    """The image's side from --rho or --size, whichever is given."""
+def _use_tensorflow() -> None:
+    """Only TensorFlow writes LiteRT files; a model trained on another backend loads there as well."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def _pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:
+    """The image's side from --rho, a share of the paper's ``resolution``, or --size, whichever is given."""
     if rho is not None and size is not None:
         raise UserError("--rho and --size say the same in two ways; give one of them")
     if rho is not None:
         if not 0 < rho <= 1:
             raise UserError(f"--rho must be in (0, 1], not {rho:g}")
-        return round(rho * base)
+        return round(rho * resolution)
     if size is not None and not 8 <= size <= 4096:
         raise UserError(f"--size must be from 8 to 4096 pixels, not {size}")
-    return size or base
+    return size or default or resolution
 
 
 def _load(source: str, seed: int, val_fraction: float) -> Any:

@@ -3,7 +3,7 @@
 import keras
 
 from mobilenets.architectures import V1, Layer, Network, Shape, check, effective_resolution, taps, write_out
-from mobilenets.models.layers import BatchNormReLU
+from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D
 
 Tensor = keras.KerasTensor
 
@@ -115,7 +115,7 @@ def _convolution(layer: Layer, x: Tensor) -> Tensor:
     else:
         # As in the authors' code (tensorflow/models, slim).
         initial = keras.initializers.TruncatedNormal(stddev=0.09)
-        conv = keras.layers.DepthwiseConv2D(layer.kernel, depthwise_initializer=initial, **options)
+        conv = DepthwiseConv2D(layer.kernel, depthwise_initializer=initial, **options)
     return _finish(layer, conv(x))
 
 

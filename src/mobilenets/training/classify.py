@@ -150,7 +150,6 @@ def _describe(
     data_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The card, but for what is measured."""
-    base = data.native_size or network.resolution
     layers = write_out(network, (size, size, 3), len(data.classes), width_multiplier)
     totals = cost(layers)
     state = result.state
@@ -167,7 +166,7 @@ def _describe(
         "task": "classify",
         "network": network.name,
         "width_multiplier": width_multiplier,
-        "resolution_multiplier": round(size / base, 4),
+        "resolution_multiplier": round(size / network.resolution, 4),
         "input_shape": [size, size, 3],
         "classes": list(data.classes),
         "preprocessing": {

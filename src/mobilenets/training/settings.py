@@ -30,7 +30,9 @@ class Settings:
         randaugment: random operations on each image (arXiv 1909.13719), 0 for none.
         magnitude: their strength, 0..10.
         mixup: parameter of MixUp's Beta distribution (arXiv 1710.09412), 0 for none.
-        ema: keep an exponential moving average of the weights, over about a twentieth of the run, and use it.
+        ema: use an exponential moving average of the weights, over about a twentieth of the run. Off by default:
+            the cosine brings the rate to 0, so the last weights hardly move, and while the rate is high the
+            average does not fit the statistics of batch normalization, which makes early epochs look like chance.
         class_weights: weigh images so that each class counts alike; None does so when the largest class has
             more than twice the images of the smallest.
         patience: stop after so many epochs without a better accuracy on the evaluation set and keep the best;
@@ -53,7 +55,7 @@ class Settings:
     randaugment: int = 0
     magnitude: float = 5.0
     mixup: float = 0.0
-    ema: bool = True
+    ema: bool = False
     class_weights: bool | None = None
     patience: int | None = None
     precision: str = "auto"
