@@ -1,4 +1,4 @@
-"""Fashion-MNIST to at least 94 % in at most 30 minutes on two cores.
+"""Fashion-MNIST in at most 30 minutes on two cores.
 
     python benchmarks/fashion_mnist.py                # the result in results/fashion_mnist.json
     python benchmarks/fashion_mnist.py --epochs 100   # how far it gets with more time

@@ -126,7 +126,7 @@ def fit(
     if state.best:
         _assign(model.weights, state.best)
     elif settings.ema and state.epoch:
-        optimizer.finalize_variable_values(networks.trainable_variables)
+        _use_average(optimizer, networks.trainable_variables)
     _set_precision(model, "float32")
     for layer in model.layers:
         layer.trainable = True
@@ -191,6 +191,10 @@ def _set_precision(model: keras.Model, precision: str) -> None:
 
 
 def _has_gpu() -> bool:
+    if keras.backend.backend() == "torch":  # which Keras cannot list the devices of
+        import torch
+
+        return torch.cuda.is_available()
     try:
         return bool(keras.distribution.list_devices("gpu"))
     except (RuntimeError, ValueError, NotImplementedError):
@@ -205,11 +209,18 @@ def _averaged(networks: keras.Model, settings: Settings) -> Iterator[None]:
         return
     variables = networks.trainable_variables
     raw = _values(variables)
-    networks.optimizer.finalize_variable_values(variables)
+    _use_average(networks.optimizer, variables)
     try:
         yield
     finally:
         _assign(variables, raw)
+
+
+def _use_average(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
+    """Puts the averaged weights into the model's variables."""
+    optimizer.finalize_variable_values(variables)
+    # On JAX the variables now share the optimizer's arrays, which the next call of the model would free.
+    _assign(variables, _values(variables))
 
 
 def _score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
