@@ -156,7 +156,6 @@ def test_a_full_card(tmp_path, monkeypatch):
     ]
     for expected in (
         "α 0.5 ρ 0.714 224 × 224 pixels 10 classes data set photos",
-        "160 × 160 pixels",
         "3.38 MB",
         "−1.0 points",
         "99.5 %",

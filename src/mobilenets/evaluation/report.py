@@ -106,7 +106,6 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "card": card,
         "task": TASKS.get(card.get("task", "classify"), "Model"),
         "network": NETWORKS.get(card.get("network"), card.get("network") or "Model"),
-        "seen_at": _seen_at(card),
         "metrics": metrics,
         "interval": _interval(metrics),
         "artifacts": artifacts,
@@ -166,14 +165,6 @@ def _per_class(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     marked = average - min(max(1 - average, 0.02), 0.2)
     rows = [row | {"poor": bool(row["support"]) and row["f1"] < marked} for row in rows]
     return sorted(rows, key=lambda row: (not row["support"], row["f1"]))
-
-
-def _seen_at(card: Mapping[str, Any]) -> list[int] | None:
-    """Height and width that the network works on, where the resolution multiplier shrinks the input."""
-    shape, rho = card.get("input_shape"), card.get("resolution_multiplier")
-    if not (isinstance(shape, list) and len(shape) == 3 and formats.is_number(rho)) or rho >= 1:
-        return None
-    return [round(side * rho) for side in shape[:2]]
 
 
 def _history(path: Path) -> dict[str, Any] | None:
