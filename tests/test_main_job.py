@@ -120,11 +120,15 @@ def test_export_of_float32_input_stands_beside_the_other(model, cli):
     ]
 
 
-def test_a_file_that_lost_accuracy_is_refused_and_kept_aside(model, cli, monkeypatch):
+@pytest.mark.parametrize(
+    ("scale", "why"),
+    [(1 / 255, r"accuracy fell by [\d.]+ points"), (float("nan"), "its probabilities are not numbers")],
+)
+def test_a_file_that_lost_accuracy_is_refused_and_kept_aside(model, cli, monkeypatch, scale, why):
     import mobilenets.deployment.export as export
 
     def wrong_range(network, path, input_dtype):
-        scaled = keras.Sequential([keras.Input(network.input_shape[1:]), keras.layers.Rescaling(1 / 255), network])
+        scaled = keras.Sequential([keras.Input(network.input_shape[1:]), keras.layers.Rescaling(scale), network])
         original(scaled, path, input_dtype)
 
     original = export.write_litert
@@ -132,7 +136,7 @@ def test_a_file_that_lost_accuracy_is_refused_and_kept_aside(model, cli, monkeyp
     before = card_of(model)
     status, out, err = cli("export", model)
     assert (status, out) == (2, "")
-    assert re.search(r"model\.tflite\.refused: refused, accuracy fell by [\d.]+ points", err)
+    assert re.search(rf"model\.tflite\.refused: refused, {why}", err)
     assert (model / "export" / "model.tflite.refused").is_file()
     assert not (model / "export" / "model.tflite").exists()
     assert card_of(model)["artifacts"] == []

@@ -43,19 +43,29 @@ def export_litert(
     require_fit(model, card, directory)
     suffix = "" if input_dtype == "uint8" else f"_{input_dtype}"
     path = directory / cards.EXPORT / f"model{suffix}.tflite"
-    write_litert(model, path, input_dtype)
+    # Under its own name only once it has been accepted: a kill before that leaves no unmeasured file to ship.
+    candidate = path.with_name(f".candidate.{path.name}")
+    write_litert(model, candidate, input_dtype)
     write_text(path.with_name("labels.txt"), "".join(f"{_one_line(name)}\n" for name in card["classes"]))
 
     size = card["input_shape"][0]
     expected, labels = probabilities(predictor(model), evaluation_batches(data.val, size, 64))
-    runner = load_litert(path, threads)
+    runner = load_litert(candidate, threads)
     measured, _ = probabilities(runner, evaluation_batches(data.val, size, 64))
-    if not np.isfinite(measured).all():
-        raise _refuse(path, "its probabilities are not numbers")
-    metrics = measure(measured, labels, data.classes)
     card["metrics"] = measure(expected, labels, data.classes)
+    file = path.relative_to(directory).as_posix()
+    others = [old for old in card.get("artifacts", []) if old["file"] != file]
+    metrics = measure(measured, labels, data.classes) if np.isfinite(measured).all() else None
+    why = _objection(card["metrics"], metrics, max_drop)
+    if why:
+        refused = path.with_name(f"{path.name}.refused")
+        candidate.replace(refused)
+        path.unlink(missing_ok=True)  # of an earlier export; the card no longer vouches for it
+        publish(directory, card | {"artifacts": others})
+        raise UserError(f"{refused}: refused, {why}")
+    candidate.replace(path)
     entry = {
-        "file": path.relative_to(directory).as_posix(),
+        "file": file,
         "runtime": "litert",
         "precision": "float32",
         "input_dtype": runner.input_dtype,
@@ -67,15 +77,6 @@ def export_litert(
         "processor": cards.processor(),
         "measured": cards.now(),
     }
-    others = [old for old in card.get("artifacts", []) if old.get("file") != entry["file"]]
-    drop = (card["metrics"]["accuracy"] - metrics["accuracy"]) * 100
-    if drop > max_drop:
-        publish(directory, card | {"artifacts": others})
-        raise _refuse(
-            path,
-            f"accuracy fell by {drop:.2f} points (from {card['metrics']['accuracy']:.2%} to "
-            f"{metrics['accuracy']:.2%}) where --max-drop allows {max_drop:g}",
-        )
     publish(directory, card | {"artifacts": [*others, entry]})
     return entry
 
@@ -91,11 +92,17 @@ def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _refuse(path: Path, why: str) -> UserError:
-    """Puts a file aside that must not ship."""
-    refused = path.with_name(path.name + ".refused")
-    path.replace(refused)
-    return UserError(f"{refused}: refused, {why}")
+def _objection(expected: dict[str, Any], measured: dict[str, Any] | None, max_drop: float) -> str | None:
+    """Why a file must not ship, from the model's metrics and its own; None where it may."""
+    if measured is None:
+        return "its probabilities are not numbers"
+    drop = (expected["accuracy"] - measured["accuracy"]) * 100
+    if drop <= max_drop:
+        return None
+    return (
+        f"accuracy fell by {drop:.2f} points (from {expected['accuracy']:.2%} to {measured['accuracy']:.2%}) "
+        f"where --max-drop allows {max_drop:g}"
+    )
 
 
 def _one_line(name: str) -> str:
