@@ -27,15 +27,21 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alpha", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=21)
+    parser.add_argument("--epochs", type=int, default=28)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--crop", default="pad", help="shift the images (pad) or not (none)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="keep the model directory here")
     parser.add_argument("--result", type=Path, default=RESULTS / "fashion_mnist.json")
     options = parser.parse_args()
 
     settings = Settings(
-        epochs=options.epochs, batch_size=options.batch_size, warmup_epochs=2, ema=True, seed=options.seed
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        warmup_epochs=2,
+        crop=options.crop,
+        ema=True,
+        seed=options.seed,
     )
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary) / "run"
