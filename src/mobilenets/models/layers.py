@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-# What TensorFlow's fused kernel computes on; in all of them it keeps the statistics in float32.
-_FUSED_DTYPES = ("float32", "bfloat16", "float16")
+# What the fused kernels compute on; in all of them TensorFlow's keeps the statistics in float32.
+_FUSED_DTYPES = {"tensorflow": ("float32", "bfloat16", "float16"), "torch": ("float32",)}
 
 
 @keras.saving.register_keras_serializable(package="mobilenets")
@@ -19,8 +19,8 @@ class BatchNormReLU(keras.layers.BatchNormalization):
 
     Keras writes batch normalization out of single operations, each of which reads and writes the whole
     tensor; with ReLU they take most of the time of an early block of a MobileNet on a CPU. On the TensorFlow
-    backend training goes through TensorFlow's fused kernel and its gradient instead, which with ReLU take
-    about a quarter of that time. Everything else (inference, JAX, PyTorch, float64, masks, renormalization,
+    and PyTorch backends training goes through their fused kernel and its gradient instead; TensorFlow's, with
+    ReLU, takes about a quarter of that time. Everything else (inference, JAX, float64, masks, renormalization,
     statistics synchronized over replicas, other axes or ranks) is the plain layer, so converters see the
     usual formula and fold it into the convolution before it.
 
@@ -48,21 +48,37 @@ class BatchNormReLU(keras.layers.BatchNormalization):
 
     def _can_fuse(self, inputs: Any) -> bool:
         return (
-            keras.backend.backend() == "tensorflow"
-            and len(inputs.shape) == 4
+            len(inputs.shape) == 4
             and self.axis in (-1, 3)
             and not (self.renorm or self.synchronized)
-            and keras.backend.standardize_dtype(inputs.dtype) in _FUSED_DTYPES
+            and keras.backend.standardize_dtype(inputs.dtype) in _FUSED_DTYPES.get(keras.backend.backend(), ())
         )
 
     def _fused(self, inputs: Any) -> Any:
         """Normalizes ``inputs`` (batch, height, width, channels) and moves the moving averages."""
+        channels = self.moving_mean.shape
+        gamma = ops.cast(self.gamma, "float32") if self.scale else ops.ones(channels)
+        beta = ops.cast(self.beta, "float32") if self.center else ops.zeros(channels)
+        fused = self._fused_torch if keras.backend.backend() == "torch" else self._fused_tensorflow
+        outputs, mean, variance = fused(inputs, gamma, beta)
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            old = ops.cast(moving, "float32")
+            moving.assign(old * self.momentum + ops.stop_gradient(new) * (1.0 - self.momentum))
+        return outputs
+
+    def _fused_torch(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
+        import torch
+
+        # Channels last in memory, as PyTorch's kernels like it, though its shapes name them first.
+        outputs, mean, scale = torch.native_batch_norm(
+            inputs.permute(0, 3, 1, 2), gamma, beta, None, None, True, 0.0, self.epsilon
+        )
+        return outputs.permute(0, 2, 3, 1), mean, scale**-2 - self.epsilon
+
+    def _fused_tensorflow(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
         # The one `tf.` outside deployment: it pays, as benchmarks/train_throughput.py measures.
         import tensorflow as tf
 
-        channels = self.moving_mean.shape
-        gamma = ops.cast(self.gamma, "float32") if self.scale else tf.ones(channels)
-        beta = ops.cast(self.beta, "float32") if self.center else tf.zeros(channels)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=gamma,
@@ -74,11 +90,7 @@ class BatchNormReLU(keras.layers.BatchNormalization):
         )
         # The kernel normalizes by the biased variance, as Keras does, but returns the unbiased one.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), "float32")
-        variance *= tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
-        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            old = ops.cast(moving, "float32")
-            moving.assign(old * self.momentum + tf.stop_gradient(new) * (1.0 - self.momentum))
-        return outputs
+        return outputs, mean, variance * tf.maximum(count - 1.0, 1.0) / tf.maximum(count, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that build the same layer again."""
@@ -92,20 +104,22 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     XLA computes a depthwise convolution on a CPU many times slower than the k * k multiplications and additions of
     shifted images that it is made of, which it fuses into one loop. Elsewhere this is the plain layer.
 
-    Arguments, weights, input and output are those of `keras.layers.DepthwiseConv2D` with ``padding="same"``,
-    ``depth_multiplier=1`` and ``data_format="channels_last"``.
+    Arguments, weights, input and output are those of `keras.layers.DepthwiseConv2D` with ``depth_multiplier=1`` and
+    ``data_format="channels_last"``.
     """
 
     def call(self, inputs: Any) -> Any:
-        """Convolves (batch, height, width, channels); the output is (batch, ⌈height / stride⌉, …, channels)."""
+        """Convolves (batch, height, width, channels)."""
         if keras.backend.backend() != "jax" or not _jax_on_cpu():
             return super().call(inputs)
         stride, dilation, kernel = self.strides[0], self.dilation_rate[0], self.kernel_size[0]
-        sizes = [-(-side // stride) for side in inputs.shape[1:3]]
         reach = (kernel - 1) * dilation + 1
-        margins = [
-            max((size - 1) * stride + reach - side, 0) for size, side in zip(sizes, inputs.shape[1:3], strict=True)
-        ]
+        sides = inputs.shape[1:3]
+        if self.padding == "valid":
+            sizes = [(side - reach) // stride + 1 for side in sides]
+        else:
+            sizes = [-(-side // stride) for side in sides]
+        margins = [max((size - 1) * stride + reach - side, 0) for size, side in zip(sizes, sides, strict=True)]
         padded = ops.pad(inputs, [[0, 0], *([margin // 2, margin - margin // 2] for margin in margins), [0, 0]])
         spans = [(size - 1) * stride + 1 for size in sizes]
         weights = ops.convert_to_tensor(self.kernel)
@@ -117,6 +131,67 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs if self.activation is None else self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable(package="mobilenets")
+class LayerScale(keras.layers.Layer):
+    """Multiplies each channel by a factor of its own that begins at 1e-5 (arXiv 2103.17239).
+
+    Input and output: (…, channels).
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the factors, ``gamma``, shape (channels,)."""
+        initial = keras.initializers.Constant(1e-5)
+        self.gamma = self.add_weight(shape=(input_shape[-1],), initializer=initial, name="gamma")
+
+    def call(self, inputs: Any) -> Any:
+        """Scales ``inputs``."""
+        return inputs * ops.cast(self.gamma, inputs.dtype)
+
+
+@keras.saving.register_keras_serializable(package="mobilenets")
+class MultiQueryAttention(keras.layers.Layer):
+    """Attention of several queries a pixel over one key and one value a pixel (V4, arXiv 2404.10518).
+
+    It has no weights; convolutions make what it reads.
+
+    Args:
+        heads: queries a pixel.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(self, heads: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Attends.
+
+        Args:
+            inputs: queries (batch, height, width, heads * d), keys (batch, h, w, d) and values (batch, h, w, e).
+
+        Returns:
+            (batch, height, width, heads * e).
+        """
+        queries, keys, values = inputs
+        height, width, channels = queries.shape[1:]
+        size = channels // self.heads
+        # All heads share the keys, so that a head is just another query: one product instead of one a head.
+        queries = ops.reshape(queries, (-1, height * width * self.heads, size))
+        keys, values = (ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])) for x in (keys, values))
+        scores = ops.matmul(queries, ops.transpose(keys, (0, 2, 1))) * size**-0.5
+        outputs = ops.matmul(ops.softmax(scores, axis=-1), values)
+        return ops.reshape(outputs, (-1, height, width, self.heads * outputs.shape[-1]))
+
+    def compute_output_shape(self, input_shape: list[Any]) -> Any:
+        """Returns (batch, height, width, heads * e)."""
+        queries, _, values = input_shape
+        return (*queries[:3], self.heads * values[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that build the same layer again."""
+        return super().get_config() | {"heads": self.heads}
 
 
 def _jax_on_cpu() -> bool:
