@@ -7,16 +7,29 @@ model = mobilenet_v1(input_shape=(224, 224, 3), num_classes=10, width_multiplier
 import os
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "classifier", "load_model", "mobilenet_v1"]
 
 # TensorFlow's C++ prints dozens of lines that no user can act on; errors still come through as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+_FAMILY = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large_minimalistic",
+    "mobilenet_v3_small_minimalistic",
+    "mobilenet_v4_conv_small",
+    "mobilenet_v4_conv_medium",
+    "mobilenet_v4_conv_large",
+    "mobilenet_v4_hybrid_medium",
+    "mobilenet_v4_hybrid_large",
+)
 _FROM = {
     "classifier": "mobilenets.models.builder",
     "load_model": "mobilenets.models.saving",
-    "mobilenet_v1": "mobilenets.models.builder",
+    **dict.fromkeys(_FAMILY, "mobilenets.models.family"),
 }
+__all__ = ["__version__", *_FROM]
 
 
 def __getattr__(name: str):

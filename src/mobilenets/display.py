@@ -21,6 +21,11 @@ KINDS = {
     "flatten": "flatten",
     "add": "add",
     "dense": "dense",
+    "norm": "batch norm",
+    "attention": "attention",
+    "layer_scale": "layer scale",
+    "multiply": "multiply",
+    "squeeze": "average pool",
 }
 
 
@@ -113,6 +118,32 @@ def show_info(report: dict[str, Any]) -> None:
             "1/N + 1/D² (column “of standard”; N output channels, D kernel side)"
         )
     out.print("1 MAC = 1 multiply-accumulate = 2 FLOPs. Peak activations: float32, one image. 1 MiB = 2²⁰ bytes.")
+
+
+def show_comparison(rows: list[dict[str, Any]]) -> None:
+    """Prints `mobilenets.compare.published`'s result, the narrower and smaller forms left out."""
+    out = console()
+    largest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["width_multiplier"] == 1 and row["resolution"] >= largest.get(row["network"], row)["resolution"]:
+            largest[row["network"]] = row
+    result = table("network", "--net", ">pixels", ">MACs", ">parameters", ">peak activations", ">top-1", "source")
+    for row in largest.values():
+        result.add_row(
+            row["title"].removeprefix("MobileNet "),
+            row["network"].replace("_", "-"),
+            str(row["resolution"]),
+            millions(row["macs"]),
+            millions(row["params"]),
+            mebibytes(row["peak_activation_bytes"]),
+            f"{row['top1']:.1f} %",
+            row["source"],
+        )
+    out.print(result)
+    out.print(
+        f"α = 1. Top-1: ImageNet, as published by the source; MACs, parameters and memory: counted. --json lists all "
+        f"{len(rows)} published results, also those at other α and ρ."
+    )
 
 
 def show_data(about: dict[str, Any]) -> None:

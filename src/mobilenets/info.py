@@ -12,6 +12,7 @@ from mobilenets.architectures import (
     with_standard_convolutions,
     write_out,
 )
+from mobilenets.architectures.blocks import Separable
 
 
 def describe(
@@ -48,7 +49,7 @@ def describe(
         "comparison": [],
     }
     others = [VGG16, RESNET50]
-    separable = [layer for layer in layers if layer.kind == "depthwise"]
+    separable = [layer for layer in layers if layer.kind == "depthwise" and layer.block in _separable(network)]
     if separable:
         standard = with_standard_convolutions(network)
         plain = cost(write_out(standard, shape, width_multiplier=width_multiplier, **options))
@@ -63,6 +64,11 @@ def describe(
             counted = cost(write_out(other, shape, num_classes))
             report["comparison"].append({"title": other.title} | asdict(counted))
     return report
+
+
+def _separable(network: Network) -> set[str]:
+    """The blocks that the paper's formula speaks of: in V2 and later a block is more than the two convolutions."""
+    return {f"block{index}" for index, block in enumerate(network.blocks) if isinstance(block, Separable)}
 
 
 def _row(layer: Layer) -> dict[str, Any]:

@@ -2,24 +2,36 @@
 
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
 from mobilenets.architectures.networks import (
-    NETWORKS,
-    RESNET50,
-    V1,
-    VGG16,
     Network,
     check,
     effective_resolution,
-    network,
     scale_channels,
     taps,
-    with_standard_convolutions,
     write_out,
+)
+from mobilenets.architectures.tables import (
+    CLASSICS,
+    FAMILY,
+    NETWORKS,
+    RESNET50,
+    V1,
+    V2,
+    V3_LARGE,
+    V3_SMALL,
+    VGG16,
+    network,
+    with_standard_convolutions,
 )
 
 __all__ = [
+    "CLASSICS",
+    "FAMILY",
     "NETWORKS",
     "RESNET50",
     "V1",
+    "V2",
+    "V3_LARGE",
+    "V3_SMALL",
     "VGG16",
     "Cost",
     "Layer",

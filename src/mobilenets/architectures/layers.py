@@ -11,17 +11,25 @@ class Layer:
 
     Attributes:
         name: unique in the network; the Keras layer carries the same name.
-        kind: ``conv``, ``depthwise``, ``max_pool``, ``global_pool``, ``flatten``, ``add`` or ``dense``.
+        kind: ``conv``, ``depthwise``, ``norm`` (batch normalization alone), ``attention``, ``layer_scale``,
+            ``multiply``, ``add``, ``max_pool``, ``squeeze`` (the mean over the image, kept as one pixel),
+            ``global_pool``, ``flatten`` or ``dense``.
         inputs: names of the layers it reads; ``"image"`` is the input of the network.
         input_shape: (height, width, channels) of the first input.
         output_shape: (height, width, channels); pooled and dense layers give (1, 1, channels).
         kernel: side of the square kernel in pixels.
-        stride: step in pixels; the padding is "same", as in TensorFlow.
+        stride: step in pixels.
+        padding: ``same`` (as TensorFlow: of an odd margin the larger part stands right and below) or ``symmetric``
+            (as PyTorch: half the kernel on every side); they differ for strides above 1 only.
         dilation: distance of the kernel's taps in pixels.
         bias: whether a bias is added.
         norm: whether batch normalization follows.
-        activation: what follows last: ``relu``, ``relu6`` or None.
+        epsilon: that it adds to the variance.
+        activation: what follows last: ``relu``, ``relu6``, ``hard_swish``, ``hard_sigmoid``, ``gelu`` or None.
+        heads: of an attention.
+        keys: positions that an attention looks at.
         block: the row of the network's table that it belongs to.
+        reduction: how many times smaller than the image that block's output is.
     """
 
     name: str
@@ -32,14 +40,19 @@ class Layer:
     kernel: int = 1
     stride: int = 1
     dilation: int = 1
+    padding: str = "same"
     bias: bool = False
     norm: bool = False
+    epsilon: float = 1e-3
     activation: str | None = None
+    heads: int = 0
+    keys: int = 0
     block: str = ""
+    reduction: int = 1
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image, of the convolutions and dense layers (1 MAC = 2 FLOPs)."""
+        """Multiply-accumulates for one image, of convolutions, dense layers and attention (1 MAC = 2 FLOPs)."""
         height, width, channels = self.output_shape
         if self.kind == "conv":
             return height * width * channels * self.kernel**2 * self.input_shape[2]
@@ -47,6 +60,8 @@ class Layer:
             return height * width * channels * self.kernel**2
         if self.kind == "dense":
             return channels * self.input_shape[2]
+        if self.kind == "attention":  # queries by keys, then by values
+            return height * width * self.keys * (self.input_shape[2] + channels)
         return 0
 
     @property
@@ -60,7 +75,7 @@ class Layer:
         elif self.kind == "dense":
             weights = self.input_shape[2] * channels
         else:
-            return 0
+            weights = channels if self.kind == "layer_scale" else 0
         return weights + channels * self.bias + 2 * channels * self.norm
 
 

@@ -1,8 +1,9 @@
-"""The networks, each as the table of its paper, and how a table is written out at a width and a resolution."""
+"""How a table is written out as layers, at a width and a resolution."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mobilenets.architectures.blocks import Block, Bottleneck, Conv, MaxPool, Place, Separable
+from mobilenets.architectures.blocks import Block, Place
 from mobilenets.architectures.layers import Layer, Shape
 from mobilenets.errors import UserError
 
@@ -20,11 +21,20 @@ class Network:
         title: what people call it.
         paper: where the table stands.
         blocks: the rows, the stem first.
-        hidden: units of the dense layers between the features and the classes.
+        hidden: units of the dense layers between the features and the classes; a width multiplier above 1 widens
+            them.
+        hidden_norm: whether batch normalization follows those.
         pool: whether the features are averaged over the image before the dense layers, or flattened.
-        activation: after every convolution.
+        activation: after every convolution whose row names none.
         norm: whether batch normalization follows every convolution.
         resolution: pixels of the paper's images.
+        padding: of strided convolutions: ``same`` (TensorFlow) or ``symmetric`` (PyTorch).
+        epsilon: that batch normalization adds to the variance.
+        mean: what is subtracted from each of the three channels of 0..255, and
+        std: by what the rest is divided.
+
+    The last four say nothing about the network but about the program that trained its weights; `converted` changes
+    them.
     """
 
     name: str
@@ -32,91 +42,30 @@ class Network:
     paper: str
     blocks: tuple[Block, ...]
     hidden: tuple[int, ...] = ()
+    hidden_norm: bool = False
     pool: bool = True
     activation: str = "relu"
     norm: bool = True
     resolution: int = 224
+    padding: str = "same"
+    epsilon: float = 1e-3
+    mean: tuple[float, ...] = (127.5,)
+    std: tuple[float, ...] = (127.5,)
 
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """Those of the program that trained the weights, as JSON can hold them."""
+        return {
+            "padding": self.padding,
+            "epsilon": self.epsilon,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
-V1 = Network(
-    name="v1",
-    title="MobileNet V1",
-    paper="Howard et al. 2017, arXiv 1704.04861, table 1",
-    # The authors' own code clips ReLU at 6, and so must we for published weights to give their outputs.
-    activation="relu6",
-    blocks=(
-        Conv(32, stride=2),  # 224x224x3
-        Separable(64),  # 112x112x32
-        Separable(128, stride=2),  # 112x112x64
-        Separable(128),  # 56x56x128
-        Separable(256, stride=2),  # 56x56x128
-        Separable(256),  # 28x28x256
-        Separable(512, stride=2),  # 28x28x256
-        *5 * (Separable(512),),  # 14x14x512
-        Separable(1024, stride=2),  # 14x14x512
-        Separable(1024),  # 7x7x1024; the table prints "s2", but its own sizes and counts need stride 1
-    ),
-)
-
-VGG16 = Network(
-    name="vgg16",
-    title="VGG16",
-    paper="Simonyan and Zisserman 2014, arXiv 1409.1556, table 1, column D",
-    norm=False,
-    pool=False,
-    hidden=(4096, 4096),
-    blocks=(
-        *2 * (Conv(64),),
-        MaxPool(2, stride=2),
-        *2 * (Conv(128),),
-        MaxPool(2, stride=2),
-        *3 * (Conv(256),),
-        MaxPool(2, stride=2),
-        *3 * (Conv(512),),
-        MaxPool(2, stride=2),
-        *3 * (Conv(512),),
-        MaxPool(2, stride=2),
-    ),
-)
-
-RESNET50 = Network(
-    name="resnet50",
-    title="ResNet-50",
-    paper="He et al. 2015, arXiv 1512.03385, table 1",
-    blocks=(
-        Conv(64, kernel=7, stride=2),  # conv1
-        MaxPool(3, stride=2),
-        *3 * (Bottleneck(64),),  # conv2_x
-        Bottleneck(128, stride=2),  # conv3_x
-        *3 * (Bottleneck(128),),
-        Bottleneck(256, stride=2),  # conv4_x
-        *5 * (Bottleneck(256),),
-        Bottleneck(512, stride=2),  # conv5_x
-        *2 * (Bottleneck(512),),
-    ),
-)
-
-NETWORKS = {network.name: network for network in (V1, VGG16, RESNET50)}
-
-
-def network(name: str) -> Network:
-    """Looks a network up by the name that the command line uses.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in NETWORKS:
-        raise UserError(f"network {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[name]
-
-
-def with_standard_convolutions(network: Network) -> Network:
-    """The same network with each separable convolution replaced by a standard one (V1 paper, table 4)."""
-    blocks = tuple(
-        Conv(block.filters, block.kernel, block.stride) if isinstance(block, Separable) else block
-        for block in network.blocks
-    )
-    return replace(network, title=f"{network.title} with standard convolutions", blocks=blocks)
+    def converted(self, conventions: dict[str, Any]) -> "Network":
+        """The same network by other `conventions`."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in conventions.items()}
+        return replace(self, **values)
 
 
 def scale_channels(channels: int, width_multiplier: float, divisor: int = 8) -> int:
@@ -208,26 +157,33 @@ def write_out(
             source=layers[-1].name if layers else "image",
             shape=shape,
             stride=1 if reached else wanted,
+            steps=wanted > 1,
             dilation=dilation,
             scale=lambda channels: scale_channels(channels, width_multiplier),
+            multiple=lambda channels: scale_channels(channels, 1.0),
+            widens=width_multiplier > 1,
             activation=network.activation,
             norm=network.norm,
+            epsilon=network.epsilon,
+            padding=network.padding,
         )
-        layers += block.layers(place)
-        shape = layers[-1].output_shape
         # The kernel that should have stepped still looks at its neighbours; only those after it look further.
         dilation = dilation * wanted if reached else dilation
         total_stride = total_stride if reached else total_stride * wanted
-    return layers + _head(network, layers[-1], num_classes)
+        layers += [replace(layer, reduction=total_stride) for layer in block.layers(place)]
+        shape = layers[-1].output_shape
+    hidden = [scale_channels(units, max(1.0, width_multiplier)) for units in network.hidden]
+    return layers + _head(network, layers[-1], [*hidden, num_classes])
 
 
-def _head(network: Network, features: Layer, num_classes: int) -> list[Layer]:
+def _head(network: Network, features: Layer, dense: list[int]) -> list[Layer]:
     height, width, channels = features.output_shape
     channels = channels if network.pool else height * width * channels
     kind = "global_pool" if network.pool else "flatten"
     head = [Layer(kind, kind, (features.name,), features.output_shape, (1, 1, channels), block="head")]
-    for index, units in enumerate((*network.hidden, num_classes)):
-        last = index == len(network.hidden)
+    for index, units in enumerate(dense):
+        last = index == len(dense) - 1
+        norm = network.hidden_norm and not last
         head.append(
             Layer(
                 name="logits" if last else f"dense{index + 1}",
@@ -235,7 +191,9 @@ def _head(network: Network, features: Layer, num_classes: int) -> list[Layer]:
                 inputs=(head[-1].name,),
                 input_shape=head[-1].output_shape,
                 output_shape=(1, 1, units),
-                bias=True,
+                bias=not norm,
+                norm=norm,
+                epsilon=network.epsilon,
                 activation=None if last else network.activation,
                 block="head",
             )
@@ -245,12 +203,5 @@ def _head(network: Network, features: Layer, num_classes: int) -> list[Layer]:
 
 def taps(layers: list[Layer]) -> dict[int, Layer]:
     """The last layer at each stride before the head, by stride: where detectors and segmenters attach."""
-    found: dict[int, Layer] = {}
-    stride = 1
-    for layer in layers:
-        if layer.block == "head":
-            break
-        if layer.kind != "add" and not layer.name.endswith("_project"):
-            stride *= layer.stride
-        found[stride] = layer
-    return found
+    # Later layers replace earlier ones, and a block's last layer is its output.
+    return {layer.reduction: layer for layer in layers if layer.block != "head"}

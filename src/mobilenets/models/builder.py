@@ -2,37 +2,11 @@
 
 import keras
 
-from mobilenets.architectures import V1, Layer, Network, Shape, check, effective_resolution, taps, write_out
-from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D
+from mobilenets.architectures import FAMILY, Layer, Network, Shape, check, effective_resolution, taps, write_out
+from mobilenets.errors import UserError
+from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
 
 Tensor = keras.KerasTensor
-
-
-def mobilenet_v1(
-    input_shape: Shape,
-    num_classes: int,
-    width_multiplier: float = 1.0,
-    resolution_multiplier: float = 1.0,
-) -> keras.Model:
-    """Builds a MobileNet V1 classifier (Howard et al. 2017, arXiv 1704.04861).
-
-    Batch normalization and ReLU (clipped at 6, as in the authors' code) follow every convolution. Images smaller
-    than 64 pixels keep stride 1 in the stem.
-
-    Args:
-        input_shape: (height, width, channels) of the images that go in.
-        num_classes: how many classes, at least 1.
-        width_multiplier: alpha > 0; scales the channels of every layer, rounded to a multiple of 8.
-        resolution_multiplier: rho in (0, 1]; the images are resized inside the model to ``round(rho * side)``.
-
-    Returns:
-        A model with random weights. It takes pixel values 0..255, shape (batch, height, width, channels), and
-        returns class probabilities, shape (batch, num_classes).
-
-    Raises:
-        ValueError: names the argument that is out of its range, and the range.
-    """
-    return classifier(V1, input_shape, num_classes, width_multiplier, resolution_multiplier)
 
 
 def classifier(
@@ -46,16 +20,32 @@ def classifier(
 ) -> keras.Model:
     """Builds any network of `mobilenets.architectures` as an image classifier.
 
-    Arguments, model and errors are those of `mobilenet_v1`; ``output_stride`` is described at
-    `mobilenets.architectures.write_out`.
+    Batch normalization and the network's activation follow every convolution that its table does not leave linear.
+    Images smaller than 64 pixels keep stride 1 in the stem.
+
+    Args:
+        network: the table.
+        input_shape: (height, width, channels) of the images that go in.
+        num_classes: how many classes, at least 1.
+        width_multiplier: alpha > 0; scales the channels of every layer, rounded to a multiple of 8.
+        resolution_multiplier: rho in (0, 1]; the images are resized inside the model to ``round(rho * side)``.
+        output_stride: 8, 16 or 32, see `mobilenets.architectures.write_out`.
+
+    Returns:
+        A model with random weights. It takes pixel values 0..255, shape (batch, height, width, channels), and
+        returns class probabilities, shape (batch, num_classes).
+
+    Raises:
+        ValueError: names the argument that is out of its range, and the range.
     """
     check(input_shape, num_classes, width_multiplier, resolution_multiplier, output_stride)
     layers = write_out(network, input_shape, num_classes, width_multiplier, resolution_multiplier, output_stride)
     image = keras.Input(input_shape, name="image")
-    x = _grow(layers, preprocess(image, effective_resolution(input_shape, resolution_multiplier)))["logits"]
+    x = preprocess(network, image, effective_resolution(input_shape, resolution_multiplier))
+    x = _grow(layers, x)["logits"]
     # Probabilities stay float32 under mixed precision: bfloat16 has three digits.
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(image, probabilities, name=f"mobilenet_{network.name}" if network is V1 else network.name)
+    return keras.Model(image, probabilities, name=_name(network))
 
 
 def backbone(
@@ -75,16 +65,29 @@ def backbone(
     layers = write_out(network, input_shape, 1, width_multiplier, resolution_multiplier, output_stride)
     body = [layer for layer in layers if layer.block != "head"]
     image = keras.Input(input_shape, name="image")
-    tensors = _grow(body, preprocess(image, effective_resolution(input_shape, resolution_multiplier)))
+    tensors = _grow(body, preprocess(network, image, effective_resolution(input_shape, resolution_multiplier)))
     features = {str(stride): tensors[layer.name] for stride, layer in taps(layers).items()}
-    return keras.Model(image, features, name=f"{network.name}_backbone")
+    return keras.Model(image, features, name=f"{_name(network)}_backbone")
 
 
-def preprocess(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes to (height, width) where needed and brings 0..255 to -1..1, as part of the model."""
+def _name(network: Network) -> str:
+    return f"mobilenet_{network.name}" if network.name in {member.name for member in FAMILY} else network.name
+
+
+def preprocess(network: Network, image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes to (height, width) where needed and brings 0..255 to what the network's weights know, in the model."""
+    if len(network.mean) not in (1, image.shape[-1]):
+        raise UserError(
+            f"input_shape must have {len(network.mean)} channels, for which these weights know mean and deviation, "
+            f"not {image.shape[-1]}"
+        )
     if tuple(image.shape[1:3]) != size:
         image = keras.layers.Resizing(*size, data_format="channels_last", name="resize")(image)
-    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(image)
+    scale = [1 / std for std in network.std]
+    offset = [-mean / std for mean, std in zip(network.mean, network.std, strict=True)]
+    if len(scale) == 1:
+        return keras.layers.Rescaling(scale[0], offset=offset[0], name="rescale")(image)
+    return keras.layers.Rescaling(scale, offset=offset, name="rescale")(image)
 
 
 def logits_model(model: keras.Model) -> keras.Model:
@@ -102,9 +105,14 @@ def _grow(layers: list[Layer], image: Tensor) -> dict[str, Tensor]:
 
 
 def _convolution(layer: Layer, x: Tensor) -> Tensor:
+    padding = "same"
+    if layer.padding == "symmetric" and layer.stride > 1 and layer.kernel > 1:
+        margin = (layer.kernel - 1) // 2 * layer.dilation
+        x = keras.layers.ZeroPadding2D(margin, data_format="channels_last", name=f"{layer.name}_pad")(x)
+        padding = "valid"
     options = {
         "strides": layer.stride,
-        "padding": "same",
+        "padding": padding,
         "dilation_rate": layer.dilation,
         "use_bias": layer.bias,
         "data_format": "channels_last",
@@ -128,7 +136,7 @@ def _finish(layer: Layer, x: Tensor) -> Tensor:
     if layer.norm:
         # Keras' momentum of 0.99 needs some 500 steps before the statistics mean anything; a small folder may
         # not have as many.
-        return BatchNormReLU(layer.activation, momentum=0.9, name=f"{layer.name}_bn")(x)
+        return BatchNormReLU(layer.activation, layer.epsilon, momentum=0.9, name=f"{layer.name}_bn")(x)
     if layer.activation:
         return keras.layers.Activation(layer.activation, name=f"{layer.name}_{layer.activation}")(x)
     return x
@@ -141,24 +149,26 @@ def _max_pool(layer: Layer, x: Tensor) -> Tensor:
     return pool(x)
 
 
-def _global_pool(layer: Layer, x: Tensor) -> Tensor:
-    return keras.layers.GlobalAveragePooling2D(data_format="channels_last", name=layer.name)(x)
-
-
-def _flatten(layer: Layer, x: Tensor) -> Tensor:
-    return keras.layers.Flatten(name=layer.name)(x)
+def _pool(layer: Layer, x: Tensor) -> Tensor:
+    keep = layer.kind == "squeeze"
+    return keras.layers.GlobalAveragePooling2D(data_format="channels_last", keepdims=keep, name=layer.name)(x)
 
 
 def _dense(layer: Layer, x: Tensor) -> Tensor:
-    return _finish(layer, keras.layers.Dense(layer.output_shape[2], name=layer.name)(x))
+    return _finish(layer, keras.layers.Dense(layer.output_shape[2], use_bias=layer.bias, name=layer.name)(x))
 
 
 _BUILD = {
     "conv": _convolution,
     "depthwise": _convolution,
+    "norm": _finish,
+    "attention": lambda layer, *qkv: MultiQueryAttention(layer.heads, name=layer.name)(list(qkv)),
+    "layer_scale": lambda layer, x: LayerScale(name=layer.name)(x),
+    "multiply": lambda layer, *pair: keras.layers.Multiply(name=layer.name)(list(pair)),
     "add": _add,
     "max_pool": _max_pool,
-    "global_pool": _global_pool,
-    "flatten": _flatten,
+    "squeeze": _pool,
+    "global_pool": _pool,
+    "flatten": lambda layer, x: keras.layers.Flatten(name=layer.name)(x),
     "dense": _dense,
 }
