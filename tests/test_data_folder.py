@@ -263,7 +263,12 @@ def test_too_few_images(tmp_path):
     assert any("only one usable image of 'dog'" in note for note in data.notes)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.5, 7])
+def test_everything_can_be_set_aside(tmp_path):
+    data = load(fill(tmp_path, cat=2, dog=3), val_fraction=1)
+    assert (len(data.train), len(data.val)) == (0, 5)
+
+
+@pytest.mark.parametrize("fraction", [0, 1.01, -0.5, 7])
 def test_val_fraction_out_of_range(tmp_path, fraction):
     refused(fill(tmp_path, cat=2, dog=2), "val_fraction", val_fraction=fraction)
 

@@ -28,7 +28,7 @@ def load(
             without ``train/`` and ``val/`` in between. A folder that is called like a built-in set is
             reached by ``./digits``.
         seed: Chooses the validation images of a folder without ``val/``. Built-in sets have one split only.
-        val_fraction: Share of each class that is set aside in such a folder, in (0, 1).
+        val_fraction: Share of each class that is set aside in such a folder, in (0, 1); 1 leaves nothing to train on.
         progress: Called with (files done, files in all) while a folder is looked through.
 
     Raises:

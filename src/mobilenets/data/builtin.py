@@ -1,4 +1,4 @@
-"""The data sets that need no folder: ``digits`` and ``fashion-mnist``."""
+"""The data sets that need no folder: ``digits`` and ``fashion-mnist``, and the names of all."""
 
 import gzip
 import hashlib
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenets.data.names import for_validation
+from mobilenets.data.stamps import stamps
 from mobilenets.data.types import ImageData, Split
 from mobilenets.errors import UserError
 
@@ -132,4 +133,4 @@ def _arrays(name: str, classes: Sequence[str], train: Arrays, val: Arrays, *, fl
 
 
 # What ``load`` knows by name.
-LOADERS = {"digits": digits, "fashion-mnist": fashion_mnist}
+LOADERS = {"digits": digits, "fashion-mnist": fashion_mnist, "stamps": stamps}

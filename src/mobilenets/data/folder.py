@@ -49,14 +49,14 @@ def load_folder(
     Args:
         source: The folder.
         seed: Another seed, another split (of folders without ``val/``).
-        val_fraction: Share of each class that is set aside, in (0, 1).
+        val_fraction: Share of each class that is set aside, in (0, 1); 1 sets everything aside, to measure on.
         progress: Called with (files done, files in all) while the files are looked at.
 
     Raises:
         UserError: there is no such folder, or it does not hold at least two classes with usable images.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction is {val_fraction}; it must lie between 0 and 1, both excluded")
+    if not 0 < val_fraction <= 1:
+        raise UserError(f"val_fraction is {val_fraction}; it must be greater than 0 and at most 1")
     root = Path(source).expanduser().absolute()
     typed = Path(source)
     if not root.exists():
@@ -85,6 +85,8 @@ def load_folder(
             raise UserError(f"{source}: none of the images set aside for validation is usable")
         if absent:
             notes.append(f"no validation image of {_quoted(absent)}: nothing to measure it on")
+    elif val_fraction == 1:
+        train, val = {name: [] for name in classes}, train
     else:
         train, val = _set_aside(root, train, seed, val_fraction, source, notes)
     notes.extend(_duplicates(root, train, val, found))

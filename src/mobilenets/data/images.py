@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 import stat
 import threading
@@ -153,13 +154,34 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.convertScaleAbs(averaged)
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes the shorter side to ``size`` pixels and crops the centre: uint8 ``(size, size, 3)``."""
-    # The crop comes first: the same picture, without resizing what is then thrown away.
+def fit(image: np.ndarray, size: int, crop: float = 1.0) -> np.ndarray:
+    """Cuts out the central square and resizes it: uint8 ``(size, size, 3)``.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        size: pixels.
+        crop: share of the shorter side that the square keeps, in (0, 1]. Resizing the shorter side to ``size / crop``
+            and cropping ``size`` from the centre gives the same picture. Below 1 it is resized as torchvision and
+            timm do it when they evaluate, by Pillow's bilinear filter, which is softer than averaging areas: their
+            weights tell (18 or 19 of 20 photographs right with it, 17 without).
+    """
     height, width = image.shape[:2]
-    side = min(height, width)
+    side = max(1, round(min(height, width) * crop))
     top, left = (height - side) // 2, (width - side) // 2
-    return resize(image[top : top + side, left : left + side], size, size)
+    square = image[top : top + side, left : left + side]
+    return resize(square, size, size) if crop == 1 else _resize_softly(square, size)
+
+
+def pixels_for(size: int, crop: float = 1.0) -> int:
+    """How large `decode` must leave the shorter side for `fit`."""
+    # Pillow's filter looks beyond a pixel's own area, so it wants more than areas already averaged.
+    return size if crop == 1 else 2 * math.ceil(size / crop)
+
+
+def _resize_softly(square: np.ndarray, size: int) -> np.ndarray:
+    from PIL import Image
+
+    return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
 
 
 # What EXIF's orientation asks for, by the names of PIL.Image.Transpose.

@@ -170,6 +170,7 @@ class EvaluationBatches:
         size: int,
         batch_size: int,
         *,
+        crop: float = 1.0,
         cache_bytes: int | None = None,
         threads: int | None = None,
     ) -> None:
@@ -179,7 +180,7 @@ class EvaluationBatches:
         self._size = size
         self._parts = batches_of(len(split), batch_size)
         self._threads = threads or available_threads()
-        self._store = Store(split, size, whole=True, cache_bytes=cache_bytes)
+        self._store = Store(split, size, whole=True, crop=crop, cache_bytes=cache_bytes)
 
     @property
     def steps(self) -> int:
@@ -203,14 +204,16 @@ class EvaluationBatches:
 
 
 def evaluation_batches(
-    split: Split, size: int, batch_size: int, *, threads: int | None = None
+    split: Split, size: int, batch_size: int, *, crop: float = 1.0, threads: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Goes once, in order, through a split: images uint8 ``(B, size, size, 3)`` and labels int64 ``(B,)``.
+
+    ``crop`` is described at `mobilenets.data.images.fit`.
 
     Raises:
         UserError: a file has vanished or gone bad since the folder was looked through.
     """
-    return iter(EvaluationBatches(split, size, batch_size, cache_bytes=0, threads=threads))
+    return iter(EvaluationBatches(split, size, batch_size, crop=crop, cache_bytes=0, threads=threads))
 
 
 def _ahead(prepare: Callable, steps: Iterable, threads: int, tasks_a_step: int) -> Iterator:

@@ -22,7 +22,9 @@ class Store:
     What it hands out is the same with and without memory. Several threads may ask at once.
     """
 
-    def __init__(self, split: Split, size: int, *, whole: bool, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self, split: Split, size: int, *, whole: bool, crop: float = 1.0, cache_bytes: int | None = None
+    ) -> None:
         """Prepares; nothing is decoded yet.
 
         Args:
@@ -30,12 +32,14 @@ class Store:
             size: Height and width of the network's input, pixels.
             whole: True to hand out uint8 ``(size, size, 3)``; False to hand out more than that, for random
                 crops: the uncropped image, its shorter side about 1.25 ``size`` (or its own, if smaller).
+            crop: Share of the shorter side that is kept when ``whole``, in (0, 1].
             cache_bytes: How much may be kept in memory; by default a third of what is available now.
         """
         self._source = split.images
         self._size = size
         self._whole = whole
-        self._shorter = size if whole else math.ceil(1.25 * size)
+        self._crop = crop
+        self._shorter = images.pixels_for(size, crop) if whole else math.ceil(1.25 * size)
         self._left = available_memory() // 3 if cache_bytes is None else cache_bytes
         self._lock = threading.Lock()
         self._kept: list[np.ndarray | None] = [None] * len(split)
@@ -47,7 +51,7 @@ class Store:
             return False
         height, width = source.shape[1:3]
         if self._whole:
-            return height == width == self._size
+            return height == width == self._size and self._crop == 1
         return min(height, width) <= self._shorter and max(height, width) <= _LONGEST * min(height, width)
 
     def take(self, indices: np.ndarray) -> np.ndarray | list[np.ndarray]:
@@ -82,7 +86,7 @@ class Store:
                     f"{image}: {error}; it was whole when the folder was read: put it back or start again"
                 ) from error
         if self._whole:
-            return images.fit(image, self._size)
+            return images.fit(image, self._size, self._crop)
         return _shrink(image, self._shorter)
 
 
