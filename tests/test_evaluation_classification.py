@@ -146,3 +146,17 @@ def test_rows_are_texts_for_a_table():
     assert "top-5 accuracy" in table
     few = measure(probabilities[:, :2], np.zeros(300, int), ["a", "b"])
     assert "top-5 accuracy" not in dict(rows(few))
+
+
+def test_a_thousand_classes_keep_the_confusions_that_occur():
+    labels = np.array([7, 7, 7, 400, 999])
+    predicted = np.array([7, 8, 8, 400, 7])
+    probabilities = np.full((5, 1000), 1e-6)
+    probabilities[np.arange(5), predicted] = 1 - 1e-3
+    metrics = measure(probabilities, labels, [f"class {index}" for index in range(1000)])
+    assert "confusion" not in metrics
+    assert metrics["confusion_pairs"] == [[7, 7, 1], [7, 8, 2], [400, 400, 1], [999, 7, 1]]
+    assert [(each["true"], each["predicted"], each["images"]) for each in confusions(metrics)] == [
+        ("class 7", "class 8", 2),
+        ("class 999", "class 7", 1),
+    ]

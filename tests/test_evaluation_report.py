@@ -142,7 +142,7 @@ def test_a_full_card(tmp_path, monkeypatch):
     assert path == directory / "report.html"
     page = Page(path)
     assert page.headings == [
-        "MobileNetV1",
+        "MobileNet V1",
         "Files",
         "Training",
         "Confusion matrix",

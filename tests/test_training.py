@@ -16,7 +16,7 @@ from mobilenets.architectures import V1
 from mobilenets.data import ImageData, Split
 from mobilenets.errors import UserError
 from mobilenets.models import keras
-from mobilenets.models.builder import mobilenet_v1
+from mobilenets.models.family import mobilenet_v1
 from mobilenets.models.saving import load_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train

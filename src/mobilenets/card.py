@@ -3,9 +3,15 @@
 import datetime
 import json
 import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mobilenets import __version__
+from mobilenets.architectures import Network, cost, write_out
+from mobilenets.data import ImageData
 from mobilenets.errors import UserError
 from mobilenets.files import write_json
 
@@ -57,6 +63,64 @@ def read_card(directory: Path | str) -> dict[str, Any]:
     if not card["classes"] or not all(isinstance(name, str) for name in card["classes"]):
         raise UserError(f"{path}: damaged, classes must be a list of names")
     return card
+
+
+def clear(directory: Path) -> None:
+    """Removes what a model left in its directory, and nothing else that may stand there."""
+    for name in (MODEL, CARD, HISTORY, "report.html"):
+        (directory / name).unlink(missing_ok=True)
+    for name in ("pictures", EXPORT, "tensorboard"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def begin(
+    network: Network, width_multiplier: float, size: int, classes: Sequence[str], command: str, crop: float = 1.0
+) -> dict[str, Any]:
+    """The part of a new card that says what the model is; data, training and metrics come from elsewhere."""
+    totals = cost(write_out(network, (size, size, 3), len(classes), width_multiplier))
+    resized = f"shorter side to {round(size / crop)} pixels, "
+    return {
+        "format": FORMAT,
+        "tool": f"mobilenets {__version__}",
+        "task": "classify",
+        "network": network.name,
+        "width_multiplier": width_multiplier,
+        "resolution_multiplier": round(size / network.resolution, 4),
+        "input_shape": [size, size, 3],
+        "classes": list(classes),
+        "conventions": network.conventions,
+        "preprocessing": {
+            "range": [0, 255],
+            "channels": "RGB",
+            "resize": resized + (f"centre crop of {size}" if crop < 1 else "centre crop"),
+            "crop": crop,
+        },
+        "command": command,
+        "created": now(),
+        "cost": asdict(totals),
+        "artifacts": [],
+        "environment": environment(),
+    }
+
+
+def data_entry(data: ImageData, options: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of a data set; ``options`` are those it was loaded with."""
+    return {
+        "source": data.source,
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "train": len(data.train),
+        "val": len(data.val),
+        "skipped": len(data.problems),
+        "notes": list(data.notes),
+        **options,
+    }
+
+
+def crop(card: dict[str, Any]) -> float:
+    """Share of an image's shorter side that the model is shown, see `mobilenets.data.images.fit`."""
+    value = (card.get("preprocessing") or {}).get("crop", 1.0)
+    return float(value) if isinstance(value, int | float) and 0 < value <= 1 else 1.0
 
 
 def write_card(directory: Path | str, card: dict[str, Any]) -> None:

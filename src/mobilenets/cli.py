@@ -27,9 +27,9 @@ Directory = Annotated[
 ]
 Source = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="A folder of images, or digits, or fashion-mnist.", show_default=False),
+    typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
 ]
-Net = Annotated[str, typer.Option(help="Network: v1 (vgg16 and resnet50 to compare with).")]
+Net = Annotated[str, typer.Option(help="Network: v1, v2, v3-large, v4-conv-small, …; `info --compare` lists them.")]
 Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
 Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
 Size = Annotated[int | None, typer.Option(help="Pixels of the image's side, instead of --rho.", show_default=False)]
@@ -53,21 +53,38 @@ def _options(
 
 @app.command()
 def info(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="v1, vgg16 or resnet50.")] = "v1",
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="v1, v2, v3-large, …, vgg16, resnet50.")] = "v1",
     alpha: Alpha = 1.0,
     rho: Rho = None,
     size: Size = None,
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
     output_stride: Annotated[int, typer.Option(help="8, 16 or 32.")] = 32,
+    compare: Annotated[bool, typer.Option("--compare", help="All networks, with published accuracies.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="With --compare: draw it here.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Count a network's multiply-accumulates, parameters and memory, layer by layer."""
+    if plot and not compare:
+        raise UserError("--plot draws what --compare lists; give both")
+    if compare:
+        return _compare(plot, json)
     from mobilenets import architectures
     from mobilenets.info import describe
 
     table = architectures.network(network)
     report = describe(table, alpha, _pixels(rho, size, table.resolution), classes, output_stride)
     display.json_out(report) if json else display.show_info(report)
+
+
+def _compare(picture: Path | None, json: bool) -> None:
+    from mobilenets.compare import plot, published
+
+    rows = published()
+    if picture:
+        plot(rows, picture)
+    display.json_out(rows) if json else display.show_comparison(rows)
+    if picture and not json:
+        print(f"picture {picture}")
 
 
 @app.command()
@@ -120,8 +137,12 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without gain.", show_default=False)
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    weights: Annotated[Path | None, typer.Option(help="Model to start from.", show_default=False)] = None,
+    weights: Annotated[Path | None, typer.Option(help="Model to start from, or imagenet.", show_default=False)] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Train the head alone.")] = False,
+    cache_features: Annotated[
+        bool, typer.Option("--cache-features", help="With --freeze: look at each image once.")
+    ] = False,
+    layer_decay: Annotated[float, typer.Option(help="Learning rate of a block against the next one's.")] = 1.0,
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -157,6 +178,8 @@ def train(
         patience=patience,
         precision=precision,
         freeze=freeze,
+        cache_features=cache_features,
+        layer_decay=layer_decay,
         seed=seed,
     )
     from mobilenets.training.classify import train as run
@@ -181,6 +204,49 @@ def train(
     else:
         _show_metrics(card["metrics"])
         print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+@app.command()
+def weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
+    net: Net,
+    source: Annotated[str, typer.Option("--from", help="Program that wrote it: keras, torchvision or timm.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
+    alpha: Alpha = 1.0,
+    size: Size = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="imagenet or inception, if not the program's usual.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="File of class names.", show_default="ImageNet's where there are 1000")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Port another program's weights into a model directory."""
+    from mobilenets import architectures
+
+    table = architectures.network(net)
+    architectures.check((table.resolution, table.resolution, 3), 1, alpha)
+    from mobilenets.training.ported import write_ported
+
+    card = write_ported(
+        file,
+        out,
+        table,
+        source,
+        alpha,
+        _pixels(None, size, table.resolution),
+        normalization=normalization,
+        classes=classes,
+        overwrite=overwrite,
+        command=_command(),
+    )
+    if json:
+        display.json_out(card)
+    else:
+        print(f"model   {out / 'model.keras'}  ({table.title}, {len(card['classes'])} classes)")
+        print(f"next    mobilenets predict {out} image.jpg · mobilenets train photos/ --net {net} --weights {out}")
 
 
 @app.command()

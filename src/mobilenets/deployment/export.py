@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.data.loader import evaluation_batches
+from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.latency import measure_latency
 from mobilenets.deployment.litert import write_litert
 from mobilenets.deployment.runtimes import load_litert
@@ -48,10 +48,10 @@ def export_litert(
     write_litert(model, candidate, input_dtype)
     write_text(path.with_name("labels.txt"), "".join(f"{_one_line(name)}\n" for name in card["classes"]))
 
-    size = card["input_shape"][0]
-    expected, labels = probabilities(predictor(model), evaluation_batches(data.val, size, 64))
+    images = EvaluationBatches(data.val, card["input_shape"][0], 64, crop=cards.crop(card))
+    expected, labels = probabilities(predictor(model), images)
     runner = load_litert(candidate, threads)
-    measured, _ = probabilities(runner, evaluation_batches(data.val, size, 64))
+    measured, _ = probabilities(runner, images)
     card["metrics"] = measure(expected, labels, data.classes)
     file = path.relative_to(directory).as_posix()
     others = [old for old in card.get("artifacts", []) if old["file"] != file]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.data.folder import find_images
-from mobilenets.data.images import ImageError, decode, fit
+from mobilenets.data.images import ImageError, decode, fit, pixels_for
 from mobilenets.deployment.artifacts import load_artifact
 from mobilenets.errors import UserError
 
@@ -46,7 +46,7 @@ def predict(directory: Path | str, paths: list[Path | str], runtime: str = "auto
     run = _load(directory, card, runtime)
     classes, size = card["classes"], card["input_shape"][0]
     images, skipped = [], []
-    for names, pixels in _decoded(files, size, skipped):
+    for names, pixels in _decoded(files, size, cards.crop(card), skipped):
         for name, row in zip(names, run(pixels), strict=True):
             best = np.argsort(-row, kind="stable")[:top]
             listed = [{"class": classes[index], "probability": float(row[index])} for index in best]
@@ -74,12 +74,14 @@ def _load(directory: Path, card: dict[str, Any], runtime: str) -> Callable[[np.n
     return padded
 
 
-def _decoded(files: list[Path], size: int, skipped: list[dict[str, str]]) -> Iterator[tuple[list[Path], np.ndarray]]:
+def _decoded(
+    files: list[Path], size: int, crop: float, skipped: list[dict[str, str]]
+) -> Iterator[tuple[list[Path], np.ndarray]]:
     """Batches of images that could be read; the others are added to ``skipped``."""
 
     def read(path: Path) -> np.ndarray | str:
         try:
-            return fit(decode(path, size), size)
+            return fit(decode(path, pixels_for(size, crop)), size, crop)
         except ImageError as error:
             return str(error)
 

@@ -17,6 +17,7 @@ from sklearn.metrics import (
 from mobilenets.evaluation import formats
 
 TOP = 5
+MATRIX_UP_TO = 200  # classes
 # A class that the model rules out altogether (probability 0) costs -log of this much. Networks compute in
 # float32, and the same floor for every file keeps the losses of a float32 and an int8 file comparable.
 FLOOR = float(np.finfo(np.float32).eps)
@@ -39,7 +40,8 @@ def measure(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str])
     Returns:
         What ``card.json`` holds under "metrics", in plain Python numbers: images, accuracy, top5_accuracy
         (None with fewer than 6 classes, where it says little), log_loss (nats), macro, weighted, per_class,
-        confusion (rows true, columns predicted; counts). All rates are 0..1.
+        confusion (rows true, columns predicted; counts), or beyond 200 classes confusion_pairs
+        ([true, predicted, images], only those that occur). All rates are 0..1.
 
     Raises:
         ValueError: the shapes do not fit each other, there is nothing to measure, a label is out of range,
@@ -70,8 +72,15 @@ def measure(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str])
             | {"support": int(support[index])}
             for index, name in enumerate(classes)
         ],
-        "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
-    }
+    } | _confusion(labels, predicted, count)
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> dict[str, Any]:
+    if count <= MATRIX_UP_TO:
+        return {"confusion": confusion_matrix(labels, predicted, labels=np.arange(count)).tolist()}
+    # A million zeros would make the card unreadable.
+    pairs, images = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    return {"confusion_pairs": np.column_stack([pairs, images]).tolist()}
 
 
 def confident_mistakes(probabilities: ArrayLike, labels: ArrayLike, count: int = 24) -> np.ndarray:
@@ -105,18 +114,20 @@ def confusions(metrics: Mapping[str, Any], count: int = 10) -> list[dict[str, An
         ``{"true": name, "predicted": name, "images": int, "share": 0..1 of the true class's images}``, most
         images first, then the larger share.
     """
-    matrix = np.asarray(metrics["confusion"])
-    names = [row["class"] for row in metrics["per_class"]]
-    support = matrix.sum(axis=1)
-    true, predicted = np.nonzero(matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype)))
+    pairs = metrics.get("confusion_pairs")
+    if pairs is None:
+        matrix = np.asarray(metrics["confusion"])
+        pairs = [(i, j, int(matrix[i, j])) for i, j in np.argwhere(matrix).tolist()]
+    rows = metrics["per_class"]
     found = [
         {
-            "true": names[i],
-            "predicted": names[j],
-            "images": int(matrix[i, j]),
-            "share": float(matrix[i, j] / support[i]),
+            "true": rows[i]["class"],
+            "predicted": rows[j]["class"],
+            "images": images,
+            "share": images / rows[i]["support"],
         }
-        for i, j in zip(true, predicted, strict=True)
+        for i, j, images in pairs
+        if i != j
     ]
     return sorted(found, key=lambda each: (-each["images"], -each["share"]))[:count]
 

@@ -1,6 +1,7 @@
 """Measuring a classifier on an evaluation set, with pictures and report in its model directory."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.data import ImageData, Split, load
+from mobilenets.data.imagenet import imagenet_classes
 from mobilenets.data.images import decode, fit
 from mobilenets.data.loader import evaluation_batches
 from mobilenets.errors import UserError
@@ -21,7 +23,7 @@ def evaluate_directory(directory: Path | str, source: str | None = None) -> dict
     """Evaluates a model directory's Keras model.
 
     On the data set that it was trained with, the card, the pictures and the report are renewed. On another one
-    (``source``) nothing is written.
+    (``source``) nothing is written, unless the card names none: ported weights take the first one for their own.
 
     Returns:
         The metrics, as the card holds them.
@@ -36,16 +38,18 @@ def evaluate_directory(directory: Path | str, source: str | None = None) -> dict
     data = evaluation_data(card, source)
     model = load_model(directory)
     require_fit(model, card, directory)
-    predict, size = predictor(model), card["input_shape"][0]
-    if source is not None:
-        return measure(*probabilities(predict, evaluation_batches(data.val, size, 64)), data.classes)
-    card["metrics"] = evaluate_model(predict, data, directory, size)
+    predict, size, crop = predictor(model), card["input_shape"][0], cards.crop(card)
+    if not (card.get("data") or {}).get("source"):
+        card["data"] = cards.data_entry(data, {"val_fraction": 1.0})
+    elif source is not None:
+        return measure(*probabilities(predict, evaluation_batches(data.val, size, 64, crop=crop)), data.classes)
+    card["metrics"] = evaluate_model(predict, data, directory, size, crop=crop)
     publish(directory, card)
     return card["metrics"]
 
 
 def evaluate_model(
-    predict: Predict, data: ImageData, directory: Path, size: int, batch_size: int = 64
+    predict: Predict, data: ImageData, directory: Path, size: int, batch_size: int = 64, crop: float = 1.0
 ) -> dict[str, Any]:
     """Measures a classifier on ``data.val`` and draws ``directory/pictures``.
 
@@ -55,11 +59,12 @@ def evaluate_model(
         directory: the model directory.
         size: pixels.
         batch_size: images a call.
+        crop: share of an image's shorter side that is shown.
 
     Returns:
         The metrics, as the card holds them.
     """
-    outputs, labels = probabilities(predict, evaluation_batches(data.val, size, batch_size))
+    outputs, labels = probabilities(predict, evaluation_batches(data.val, size, batch_size, crop=crop))
     metrics = measure(outputs, labels, data.classes)
     pictures = directory / "pictures"
     draw_confusion(metrics, pictures / "confusion.png")
@@ -78,7 +83,9 @@ def publish(directory: Path, card: dict[str, Any]) -> None:
 
 
 def evaluation_data(card: dict[str, Any], source: str | None = None) -> ImageData:
-    """Loads the data that a card names, split as it was for training, or another set with the same classes.
+    """Loads the data that a card names, split as it was for training, or another set, all of it.
+
+    Without a ``val/`` of its own every image of another folder is for evaluation. It may have some of the classes only.
 
     Raises:
         UserError: it cannot be loaded, has changed since training, or its classes differ.
@@ -86,18 +93,35 @@ def evaluation_data(card: dict[str, Any], source: str | None = None) -> ImageDat
     about = card.get("data") or {}
     wanted = source or about.get("source")
     if not wanted:
-        raise UserError("the card names no data to evaluate on; name some with --data")
-    data = load(wanted, seed=about.get("seed", 0), val_fraction=about.get("val_fraction", 0.2))
-    if list(data.classes) != card["classes"]:
-        raise UserError(
-            f"{wanted}: its classes ({_few(data.classes)}) are not those of the model ({_few(card['classes'])})"
-        )
+        raise UserError("the card names no data to measure on; name some: mobilenets evaluate RUN --data FOLDER")
+    fraction = 1.0 if source else about.get("val_fraction", 0.2)
+    data = with_classes(load(wanted, seed=about.get("seed", 0), val_fraction=fraction), card["classes"])
     if source is None and data.fingerprint != about.get("fingerprint"):
         raise UserError(
             f"{wanted}: has changed since the model was trained, so images it was trained on might be among those "
             f"to evaluate; restore it, or name the images to evaluate on with --data"
         )
     return data
+
+
+def with_classes(data: ImageData, classes: list[str]) -> ImageData:
+    """The evaluation part of ``data``, its labels counted in ``classes``, of which it may have just some.
+
+    Folders of ImageNet may also be called by their WordNet identifiers.
+
+    Raises:
+        UserError: it has a class that is not among them.
+    """
+    places = {name: index for index, name in enumerate(classes)}
+    imagenet = imagenet_classes()
+    if list(imagenet.values()) == classes:
+        places |= {identifier: index for index, identifier in enumerate(imagenet)}
+    if any(name not in places for name in data.classes):
+        raise UserError(
+            f"{data.source}: its classes ({_few(data.classes)}) are not those of the model ({_few(classes)})"
+        )
+    labels = np.array([places[name] for name in data.classes], np.int64)
+    return replace(data, classes=tuple(classes), val=Split(data.val.images, labels[data.val.labels]))
 
 
 def require_fit(model, card: dict[str, Any], directory: Path) -> None:

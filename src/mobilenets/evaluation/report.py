@@ -10,17 +10,13 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
+from mobilenets.architectures import NETWORKS
 from mobilenets.errors import UserError
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.classification import confusions, interval
 from mobilenets.files import write_text
 
 TASKS = {"classify": "Image classifier"}
-NETWORKS = {
-    **{f"v{version}": f"MobileNetV{version}" for version in (1, 2, 3, 4)},
-    "vgg16": "VGG16",
-    "resnet50": "ResNet-50",
-}
 RUNTIMES = {"keras": "Keras", "litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FORMATS = (
     *("count", "duration", "milliseconds", "number", "percent", "plain"),
@@ -105,7 +101,7 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
     return {
         "card": card,
         "task": TASKS.get(card.get("task", "classify"), "Model"),
-        "network": NETWORKS.get(card.get("network"), card.get("network") or "Model"),
+        "network": _title(card.get("network")),
         "metrics": metrics,
         "interval": _interval(metrics),
         "artifacts": artifacts,
@@ -115,12 +111,21 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "pictures": {name: _picture(directory / "pictures" / f"{name}.png") for name in PICTURES},
         "per_class": _per_class(metrics),
         "shown_classes": SHOWN_CLASSES,
-        "confusions": confusions(metrics, CONFUSIONS) if {"confusion", "per_class"} <= set(metrics) else [],
+        "confusions": _confusions(metrics),
         "processor": shipped.get("processor") or (card.get("environment") or {}).get("processor"),
         "settings": _flat(card.get("training")),
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
     }
+
+
+def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    known = "per_class" in metrics and ("confusion" in metrics or "confusion_pairs" in metrics)
+    return confusions(metrics, CONFUSIONS) if known else []
+
+
+def _title(name: Any) -> str:
+    return NETWORKS[name].title if name in NETWORKS else str(name or "Model")
 
 
 def _interval(metrics: Mapping[str, Any]) -> tuple[float, float] | None:

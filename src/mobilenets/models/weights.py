@@ -5,20 +5,51 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from mobilenets.architectures import Network
 from mobilenets.card import CARD, read_card
 from mobilenets.errors import UserError
+from mobilenets.models.published import imagenet_model
 from mobilenets.models.saving import load_model
 
+IMAGENET = "imagenet"  # instead of a path: what keras.applications publishes
 
-def start_from(model: keras.Model, path: Path | str, classes: tuple[str, ...]) -> bool:
+
+def with_conventions(network: Network, path: Path | str) -> Network:
+    """The network by the conventions of the weights at ``path``: PyTorch's pad and scale otherwise than Keras'.
+
+    Raises:
+        UserError: the card beside them is damaged.
+    """
+    directory = Path(path) if Path(path).is_dir() else Path(path).parent
+    if str(path) == IMAGENET or not (directory / CARD).is_file():
+        return network
+    found = read_card(directory).get("conventions", network.conventions)
+    try:
+        good = found["padding"] in ("same", "symmetric") and 0 < found["epsilon"] < 1
+        good &= len(found["mean"]) == len(found["std"]) in (1, 3) and all(
+            isinstance(value, int | float) for value in (*found["mean"], *found["std"])
+        )
+        good &= all(value > 0 for value in found["std"])
+    except (TypeError, KeyError):
+        good = False
+    if not good:
+        raise UserError(f"{directory / CARD}: damaged, conventions is {found!r}")
+    return network.converted({key: found[key] for key in network.conventions})
+
+
+def start_from(
+    model: keras.Model, path: Path | str, classes: tuple[str, ...], network: Network, width_multiplier: float
+) -> bool:
     """Copies the weights of a ``.keras`` file or a model directory into ``model``, layer by layer, by name.
 
     The head is copied too where it tells the same classes apart; otherwise it keeps its random weights.
 
     Args:
         model: of `mobilenets.models.classifier`; changed in place.
-        path: where the weights are.
+        path: where the weights are, or ``imagenet``.
         classes: that ``model`` tells apart.
+        network: of ``model``.
+        width_multiplier: of ``model``.
 
     Returns:
         Whether the head was copied.
@@ -26,8 +57,11 @@ def start_from(model: keras.Model, path: Path | str, classes: tuple[str, ...]) -
     Raises:
         UserError: there is no model, it is damaged, or a layer is missing or of another shape; names the first.
     """
+    if str(path) == IMAGENET:
+        source = imagenet_model(network, width_multiplier, model.input_shape[1])
+    else:
+        source = load_model(Path(path))
     path = Path(path)
-    source = load_model(path)
     found = {layer.name: layer for layer in source.layers if layer.weights}
     directory = path if path.is_dir() else path.parent
     same_classes = not (directory / CARD).is_file() or tuple(read_card(directory)["classes"]) == classes

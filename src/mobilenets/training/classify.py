@@ -1,12 +1,10 @@
 """The whole of ``mobilenets train``: data and settings in, a model directory out."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import mobilenets
 from mobilenets import card as cards
-from mobilenets.architectures import Network, cost, write_out
+from mobilenets.architectures import Network
 from mobilenets.data import ImageData
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import evaluate_model, publish
@@ -14,8 +12,9 @@ from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
 from mobilenets.models.saving import save_model
-from mobilenets.models.weights import start_from
+from mobilenets.models.weights import start_from, with_conventions
 from mobilenets.training import checkpoint
+from mobilenets.training.features import fit_head
 from mobilenets.training.fit import Result, class_weights, fit
 from mobilenets.training.optimizer import DECAYS, peak_rate
 from mobilenets.training.progress import Reporter
@@ -47,7 +46,8 @@ def train(
         width_multiplier: alpha > 0.
         size: pixels of the side of the square images; None takes those of the data set, or of the paper.
         settings: how to train.
-        weights: a ``.keras`` file or model directory to start from.
+        weights: a ``.keras`` file or model directory to start from, or ``imagenet``, what keras.applications
+            publishes.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: remove what ``out`` holds of an earlier model.
         tensorboard: write logs to ``out/tensorboard``.
@@ -63,6 +63,8 @@ def train(
             last case the model of the last good epoch has been written.
     """
     settings = settings or Settings()
+    if not len(data.train):
+        raise UserError(f"{data.source}: no image is left to train on; take a --val-fraction below 1")
     out = Path(out)
     size = size or data.native_size or network.resolution
     if settings.freeze and weights is None:
@@ -80,17 +82,20 @@ def train(
         "fingerprint": data.fingerprint,
     }
     keras.utils.set_random_seed(settings.seed)
+    network = with_conventions(network, weights) if weights else network
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     state = _prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
-        start_from(model, weights, data.classes)
+        start_from(model, weights, data.classes, network, width_multiplier)
 
     def reporter(epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, quiet)
 
-    result = fit(
-        model, data, settings, out, state, reporter, out / "tensorboard" if tensorboard else None, bool(weights)
-    )
+    if settings.cache_features:
+        result = fit_head(model, data, settings, out, state, reporter)
+    else:
+        logs = out / "tensorboard" if tensorboard else None
+        result = fit(model, data, settings, out, state, reporter, logs, bool(weights))
     if result.failed and not result.state.epoch:
         raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
     card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
@@ -125,17 +130,9 @@ def _prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -
     if not overwrite and finished:
         raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
     if overwrite:
-        _clear(out)
+        cards.clear(out)
+        checkpoint.remove(out)
     return checkpoint.State(config)
-
-
-def _clear(out: Path) -> None:
-    """Removes what an earlier run left, and nothing else that may stand there."""
-    for name in (cards.MODEL, cards.CARD, cards.HISTORY, "report.html"):
-        (out / name).unlink(missing_ok=True)
-    checkpoint.remove(out)
-    for name in ("pictures", "export", "tensorboard"):
-        shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _describe(
@@ -150,8 +147,6 @@ def _describe(
     data_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The card, but for what is measured."""
-    layers = write_out(network, (size, size, 3), len(data.classes), width_multiplier)
-    totals = cost(layers)
     state = result.state
     used = settings.asdict() | {
         "learning_rate": peak_rate(settings, bool(weights)),
@@ -160,32 +155,8 @@ def _describe(
         "flip": data.flip if settings.flip is None else settings.flip,
     }
     seen = state.epoch * len(data.train)
-    return {
-        "format": cards.FORMAT,
-        "tool": f"mobilenets {mobilenets.__version__}",
-        "task": "classify",
-        "network": network.name,
-        "width_multiplier": width_multiplier,
-        "resolution_multiplier": round(size / network.resolution, 4),
-        "input_shape": [size, size, 3],
-        "classes": list(data.classes),
-        "preprocessing": {
-            "range": [0, 255],
-            "channels": "RGB",
-            "resize": f"shorter side to {size} pixels, centre crop",
-        },
-        "command": command,
-        "created": cards.now(),
-        "data": {
-            "source": data.source,
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "train": len(data.train),
-            "val": len(data.val),
-            "skipped": len(data.problems),
-            "notes": list(data.notes),
-            **(data_options or {}),
-        },
+    return cards.begin(network, width_multiplier, size, data.classes, command) | {
+        "data": cards.data_entry(data, data_options or {}),
         "training": {
             **used,
             "epochs_run": state.epoch,
@@ -194,11 +165,4 @@ def _describe(
             "seconds": round(state.seconds, 1),
             "images_per_second": round(seen / state.seconds, 1) if state.seconds else None,
         },
-        "cost": {
-            "macs": totals.macs,
-            "params": totals.params,
-            "peak_activation_bytes": totals.peak_activation_bytes,
-        },
-        "artifacts": [],
-        "environment": cards.environment(),
     }

@@ -17,9 +17,11 @@ from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.training import checkpoint, logs
-from mobilenets.training.optimizer import make_optimizer, peak_rate
+from mobilenets.training.optimizer import layer_rates, make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
+
+TINY = 64  # pixels; what is smaller is shifted where photographs are cropped
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def fit(
     for layer in model.layers:
         layer.trainable = not settings.freeze or layer.name == "logits"
     networks = logits_model(model)
-    optimizer = make_optimizer(settings, networks.trainable_variables, steps, peak_rate(settings, from_weights))
+    rate, variables = peak_rate(settings, from_weights), networks.trainable_variables
+    optimizer = make_optimizer(settings, variables, steps, rate, layer_rates(networks, settings.layer_decay))
     networks.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -83,10 +86,10 @@ def fit(
     optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
     optimizer.build(networks.trainable_variables)
     if state.epoch:
-        _assign(model.weights, state.model)
-        _assign(optimizer.variables, state.optimizer)
+        assign(model.weights, state.model)
+        assign(optimizer.variables, state.optimizer)
     else:
-        state.model, state.optimizer = _values(model.weights), _values(optimizer.variables)
+        state.model, state.optimizer = values(model.weights), values(optimizer.variables)
         checkpoint.save(directory, state)  # shows at once whether the directory can be written
     predict = predictor(model)
     evaluation = EvaluationBatches(data.val, size, settings.batch_size)
@@ -98,21 +101,21 @@ def fit(
             report.begin(state.epoch + 1)
             row = _epoch(networks, batches, state.epoch, report)
             if row is None:
-                _assign(model.weights, state.model)
-                _assign(optimizer.variables, state.optimizer)
+                assign(model.weights, state.model)
+                assign(optimizer.variables, state.optimizer)
                 stopped, failed = f"the loss became NaN or infinite in epoch {state.epoch + 1}", True
                 break
             with _averaged(networks, settings):
                 outputs, labels = probabilities(predict, evaluation)
-                candidate = _values(model.weights)
-            row |= _score(outputs, labels)
+                candidate = values(model.weights)
+            row |= score(outputs, labels)
             row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             row["seconds"] = time.perf_counter() - began
             best = max((past["val_accuracy"] for past in state.history), default=-1.0)
             state.epoch += 1
             state.history.append({"epoch": state.epoch} | row)
             state.seconds += row["seconds"]
-            state.model, state.optimizer = _values(model.weights), _values(optimizer.variables)
+            state.model, state.optimizer = values(model.weights), values(optimizer.variables)
             if settings.patience and row["val_accuracy"] > best:
                 state.best = candidate
             checkpoint.save(directory, state)
@@ -124,7 +127,7 @@ def fit(
     if board:
         board.close()
     if state.best:
-        _assign(model.weights, state.best)
+        assign(model.weights, state.best)
     elif settings.ema and state.epoch:
         _use_average(optimizer, networks.trainable_variables)
     _set_precision(model, "float32")
@@ -150,11 +153,11 @@ def _epoch(networks: keras.Model, batches: Batches, number: int, report: Reporte
 def _batches(data: ImageData, settings: Settings, size: int) -> Batches:
     crop = settings.crop
     if crop == "auto":
-        crop = "resized" if data.native_size is None else "pad"
+        crop = "pad" if data.native_size and data.native_size < TINY else "resized"
     augment = Augment(
         flip=data.flip if settings.flip is None else settings.flip,
         crop=crop,
-        crop_padding=max(1, size // 8),
+        crop_padding=max(1, size // 16),
         randaugment=settings.randaugment,
         magnitude=settings.magnitude,
     )
@@ -208,22 +211,23 @@ def _averaged(networks: keras.Model, settings: Settings) -> Iterator[None]:
         yield
         return
     variables = networks.trainable_variables
-    raw = _values(variables)
+    raw = values(variables)
     _use_average(networks.optimizer, variables)
     try:
         yield
     finally:
-        _assign(variables, raw)
+        assign(variables, raw)
 
 
 def _use_average(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
     """Puts the averaged weights into the model's variables."""
     optimizer.finalize_variable_values(variables)
     # On JAX the variables now share the optimizer's arrays, which the next call of the model would free.
-    _assign(variables, _values(variables))
+    assign(variables, values(variables))
 
 
-def _score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss and accuracy on the evaluation set, from probabilities (images, classes) and labels (images,)."""
     chosen = np.clip(outputs[np.arange(len(labels)), labels], 1e-12, 1.0)
     return {
         "val_loss": float(-np.log(chosen).mean()),
@@ -241,11 +245,13 @@ def _patience_ended(state: checkpoint.State, settings: Settings) -> str | None:
     return f"no better accuracy for {since} epochs; kept epoch {scores.index(max(scores)) + 1}"
 
 
-def _values(variables) -> list[np.ndarray]:
+def values(variables) -> list[np.ndarray]:
+    """Copies of variables, as arrays."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _assign(variables, values: list[np.ndarray]) -> None:
+def assign(variables, values: list[np.ndarray]) -> None:
+    """Puts arrays into variables."""
     if len(variables) != len(values):
         raise UserError("the checkpoint belongs to another network; start again with --overwrite")
     for variable, value in zip(variables, values, strict=True):

@@ -17,7 +17,11 @@ def peak_rate(settings: Settings, from_weights: bool = False) -> float:
 
 
 def make_optimizer(
-    settings: Settings, variables: list, steps: int, rate: float | None = None
+    settings: Settings,
+    variables: list,
+    steps: int,
+    rate: float | None = None,
+    layer_rates: dict[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Makes the optimizer for ``variables``: linear warm-up, then a cosine to 0 at the last step.
 
@@ -29,6 +33,7 @@ def make_optimizer(
         variables: to be trained.
         steps: an epoch.
         rate: the peak; None takes `peak_rate`.
+        layer_rates: of `layer_rates`; weight decay takes no part in it.
     """
     total = max(2, steps * settings.epochs)
     warmup = min(round(settings.warmup_epochs * steps), total - 1)
@@ -49,13 +54,50 @@ def make_optimizer(
         "ema_overwrite_frequency": None,
     }
     if settings.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(**common)
+        optimizer = (LayerwiseAdamW if layer_rates else keras.optimizers.AdamW)(**common)
     else:
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
+        optimizer = (LayerwiseSGD if layer_rates else keras.optimizers.SGD)(momentum=0.9, nesterov=True, **common)
+    if layer_rates:
+        optimizer.layer_rates = layer_rates
     spared = [variable for variable in variables if not _decays(variable)]
     if spared:
         optimizer.exclude_from_weight_decay(var_list=spared)
     return optimizer
+
+
+def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
+    """The share of the learning rate that each layer of a model gets, by name: ``decay`` to the blocks behind it."""
+    if decay == 1:
+        return {}
+    layers = [layer for layer in model.layers if layer.weights]
+    blocks = {name: index for index, name in enumerate(dict.fromkeys(map(_block, layers)))}
+    return {layer.name: decay ** (len(blocks) - 1 - blocks[_block(layer)]) for layer in layers}
+
+
+def _block(layer: keras.Layer) -> str:
+    return layer.name.split("_")[0]
+
+
+class _LayerRates:
+    """An optimizer whose learning rate depends on the layer.
+
+    Only for those who ask for it: for its own classes alone Keras has a fast path on PyTorch.
+    """
+
+    layer_rates: dict[str, float]
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        # On TensorFlow this is not Keras' variable, which alone knows its layer, but the one inside it.
+        layer = self._trainable_variables[self._get_variable_index(variable)].path.split("/")[0]
+        super().update_step(gradient, variable, learning_rate * self.layer_rates.get(layer, 1.0))
+
+
+class LayerwiseSGD(_LayerRates, keras.optimizers.SGD):
+    pass
+
+
+class LayerwiseAdamW(_LayerRates, keras.optimizers.AdamW):
+    pass
 
 
 def _decays(variable) -> bool:

