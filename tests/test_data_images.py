@@ -60,6 +60,28 @@ def test_colour(kind):
     assert difference(image, picture) < (2 if kind == "JPEG" else 1e-9)
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (512, 512), (700, 640)])
+def test_a_central_crop_is_what_resizing_first_and_cropping_then_gives(shape):
+    from PIL import Image
+
+    from mobilenets.data.images import fit
+
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    image = np.array(Image.fromarray(small).resize(shape[::-1], Image.Resampling.BICUBIC))
+    short = min(shape)
+    scaled = Image.fromarray(image).resize(
+        tuple(round(side * 256 / short) for side in shape[::-1]), Image.Resampling.BILINEAR
+    )
+    left, top = (round((side - 224) / 2) for side in scaled.size)
+    expected = np.array(scaled.crop((left, top, left + 224, top + 224))).astype(int)
+    measured = fit(image, 224, 0.875).astype(int)
+    assert measured.shape == (224, 224, 3)
+    # The crop begins at a whole pixel of the original, so it may stand off by a part of one.
+    assert np.abs(measured - expected).mean() < 2
+    assert np.abs(fit(image, 224).astype(int) - expected).mean() > 4
+
+
 def test_progressive_jpeg_from_a_path(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(smooth(), "JPEG", quality=95, progressive=True))

@@ -82,6 +82,26 @@ def test_keras_applications(name, reference, options, alpha):
     assert_equal(logits_of(ours, images), expected)
 
 
+# -- PyTorch -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("name", "reference", "alpha"),
+    [
+        ("v2", "mobilenet_v2", 1.0),
+        ("v2", "mobilenet_v2", 1.4),
+        ("v3_large", "mobilenet_v3_large", 1.0),
+        ("v3_small", "mobilenet_v3_small", 1.0),
+        ("v3_small", "mobilenet_v3_small", 0.75),
+    ],
+)
+def test_torchvision(name, reference, alpha):
+    models = peers.import_torchvision().models
+    options = {"num_classes": CLASSES} | ({"width_mult": alpha} if alpha != 1 else {})
+    compare_with_torch(shaken(models.get_model(reference, weights=None, **options)), "torchvision", name, alpha)
+
+
 # -- timm ----------------------------------------------------------------------------------------------------------
 
 TIMM = {
@@ -105,11 +125,11 @@ NARROW = [
 ]
 
 
-def timm_model(name: str):
-    torch = pytest.importorskip("torch")
-    timm = peers.import_timm()
+def shaken(model):
+    """Random batch statistics and layer scales, for the same reason."""
+    import torch
+
     torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False, num_classes=CLASSES).eval()
     with torch.no_grad():
         for key, value in model.state_dict().items():
             if key.endswith("running_mean"):
@@ -118,18 +138,22 @@ def timm_model(name: str):
                 value.uniform_(0.3, 2)
             elif key.endswith(".gamma"):  # of layer scale; at its first 1e-5 the attention would not count
                 value.uniform_(0.3, 1)
-    return model
+    return model.eval()
 
 
-def compare_with_timm(name: str, reference: str, alpha: float, size: int = 96) -> None:
-    model = timm_model(reference)
+def compare_with_torch(model, program: str, name: str, alpha: float, size: int = 96) -> None:
     network = architectures.network(name)
-    source = SOURCES["timm"]
+    source = SOURCES[program]
     network = network.converted(source.conventions(network))
     images = pixels(size)
     tensors = {key: value.numpy() for key, value in model.state_dict().items() if "num_batches" not in key}
     ours = fill(tensors, network, source, alpha, size, "memory")
     assert_equal(logits_of(ours, images), torch_logits(model, network, images))
+
+
+def compare_with_timm(name: str, reference: str, alpha: float, size: int = 96, program: str = "timm") -> None:
+    model = peers.import_timm().create_model(reference, pretrained=False, num_classes=CLASSES)
+    compare_with_torch(shaken(model), program, name, alpha, size)
 
 
 def torch_logits(model, network, images: np.ndarray) -> np.ndarray:
@@ -151,6 +175,18 @@ def test_timm(name):
 @pytest.mark.parametrize(("name", "reference", "alpha"), NARROW, ids=lambda value: str(value))
 def test_timm_at_other_widths(name, reference, alpha):
     compare_with_timm(name, reference, alpha)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("name", "reference", "alpha"),
+    [
+        ("v3_large", "tf_mobilenetv3_large_075", 0.75),
+        ("v3_small_minimalistic", "tf_mobilenetv3_small_minimal_100", 1.0),
+    ],
+)
+def test_tensorflow_weights_in_timm(name, reference, alpha):
+    compare_with_timm(name, reference, alpha, program="timm-tf")
 
 
 @pytest.mark.peers

@@ -64,11 +64,8 @@ def model(weights, tmp_path_factory) -> Path:
 
 def test_logits_are_those_of_pytorch(weights, model, photos):
     torch = pytest.importorskip("torch")
-    timm = peers.import_timm()
-    reference = timm.create_model("mobilenetv2_100").eval()
-    # The same network under other names, in the same order.
-    values = torch.load(weights, weights_only=True).values()
-    reference.load_state_dict(dict(zip(reference.state_dict(), values, strict=True)))
+    reference = peers.import_torchvision().models.mobilenet_v2(weights=None).eval()
+    reference.load_state_dict(torch.load(weights, weights_only=True))
 
     from mobilenets.data.images import decode, fit, pixels_for
 
@@ -104,7 +101,7 @@ def test_photographs_are_recognized_in_keras_and_in_the_exported_file(model, pho
 
 
 def test_predict_names_the_classes_of_imagenet(model, photos, cli):
-    status, out, _ = cli("predict", model, photos, "--runtime", "keras", "--json")
+    status, out, _ = cli("predict", model, photos, "--runtime", "keras", "--top", "5", "--json")
     assert status == 0
     names = list(imagenet_classes().values())
     images = json.loads(out)["images"]
@@ -112,7 +109,7 @@ def test_predict_names_the_classes_of_imagenet(model, photos, cli):
     for entry in images:
         truth = names[int(re.search(r"_(\d+)\.jpg", entry["file"])[1])]
         right += entry["classes"][0]["class"] == truth
-        assert truth in [guess["class"] for guess in entry["classes"]] or len(entry["classes"]) < 5
+        assert truth in [guess["class"] for guess in entry["classes"]]
     assert (len(images), right >= 18) == (20, True)
 
 

@@ -87,6 +87,39 @@ def test_cached_features_teach_what_computing_them_every_time_teaches(data, star
     assert accuracies[0] == accuracies[1]
 
 
+def test_a_head_whose_loss_is_no_number_stops_and_keeps_its_last_good_weights(data, start, tmp_path):
+    settings = Settings(epochs=8, batch_size=30, freeze=True, cache_features=True, learning_rate=1e38, warmup_epochs=0)
+    with pytest.raises(UserError, match="training stopped: the loss became NaN or infinite in epoch"):
+        train(data, tmp_path / "run", TINY, 0.5, settings=settings, weights=start, quiet=True)
+    if (tmp_path / "run" / "model.keras").exists():
+        head = load_model(tmp_path / "run").get_layer("logits").get_weights()
+        assert all(np.isfinite(value).all() for value in head)
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"),
+    [
+        ("--crop", {"crop": "pad"}),
+        ("--randaugment", {"randaugment": 1}),
+        ("--mixup", {"mixup": 0.2}),
+        ("--ema", {"ema": True}),
+        ("--patience", {"patience": 2}),
+        ("--precision", {"precision": "bfloat16"}),
+    ],
+)
+def test_what_cached_features_cannot_do_is_refused(option, setting):
+    with pytest.raises(UserError, match=f"leave {option} out"):
+        Settings(freeze=True, cache_features=True, **setting)
+
+
+def test_options_without_anything_to_act_on_are_refused(data, start, tmp_path):
+    with pytest.raises(UserError, match="--layer-decay is for the blocks that --freeze keeps"):
+        Settings(freeze=True, layer_decay=0.5)
+    settings = Settings(epochs=1, freeze=True, cache_features=True)
+    with pytest.raises(UserError, match="writes no logs for TensorBoard"):
+        train(data, tmp_path / "run", TINY, 0.5, settings=settings, weights=start, tensorboard=True, quiet=True)
+
+
 def test_caching_features_asks_for_a_frozen_network():
     with pytest.raises(UserError, match="--cache-features must be used with --freeze"):
         Settings(cache_features=True)

@@ -13,7 +13,7 @@ from mobilenets import __version__
 from mobilenets.architectures import Network, cost, write_out
 from mobilenets.data import ImageData
 from mobilenets.errors import UserError
-from mobilenets.files import write_json
+from mobilenets.files import explain, write_json
 
 FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
@@ -66,9 +66,16 @@ def read_card(directory: Path | str) -> dict[str, Any]:
 
 
 def clear(directory: Path) -> None:
-    """Removes what a model left in its directory, and nothing else that may stand there."""
+    """Removes what a model left in its directory, and nothing else that may stand there.
+
+    Raises:
+        UserError: the directory cannot be written, or is a file.
+    """
     for name in (MODEL, CARD, HISTORY, "report.html"):
-        (directory / name).unlink(missing_ok=True)
+        try:
+            (directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(error, directory) from error
     for name in ("pictures", EXPORT, "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
@@ -118,9 +125,16 @@ def data_entry(data: ImageData, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def crop(card: dict[str, Any]) -> float:
-    """Share of an image's shorter side that the model is shown, see `mobilenets.data.images.fit`."""
-    value = (card.get("preprocessing") or {}).get("crop", 1.0)
-    return float(value) if isinstance(value, int | float) and 0 < value <= 1 else 1.0
+    """Share of an image's shorter side that the model is shown, see `mobilenets.data.images.fit`.
+
+    Raises:
+        UserError: the card says nonsense about it.
+    """
+    preprocessing = card.get("preprocessing", {})
+    value = preprocessing.get("crop", 1.0) if isinstance(preprocessing, dict) else None
+    if not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UserError(f"{CARD}: damaged, preprocessing must say which share of an image is shown, in (0, 1]")
+    return float(value)
 
 
 def write_card(directory: Path | str, card: dict[str, Any]) -> None:

@@ -137,7 +137,8 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without gain.", show_default=False)
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    weights: Annotated[Path | None, typer.Option(help="Model to start from, or imagenet.", show_default=False)] = None,
+    # Not a Path, which would make imagenet of ./imagenet.
+    weights: Annotated[str | None, typer.Option(help="Model to start from, or imagenet.", show_default=False)] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Train the head alone.")] = False,
     cache_features: Annotated[
         bool, typer.Option("--cache-features", help="With --freeze: look at each image once.")
@@ -202,7 +203,7 @@ def train(
     if json:
         display.json_out(card)
     else:
-        _show_metrics(card["metrics"])
+        display.show_metrics(card["metrics"])
         print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
 
 
@@ -210,7 +211,7 @@ def train(
 def weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
     net: Net,
-    source: Annotated[str, typer.Option("--from", help="Program that wrote it: keras, torchvision or timm.")],
+    source: Annotated[str, typer.Option("--from", help="Program that wrote it: keras, torchvision, timm or timm-tf.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
     alpha: Alpha = 1.0,
     size: Size = None,
@@ -262,7 +263,7 @@ def evaluate(
     if json:
         display.json_out(metrics)
     else:
-        _show_metrics(metrics)
+        display.show_metrics(metrics)
         if data is None:
             print(f"report  {run / 'report.html'}")
 
@@ -286,7 +287,7 @@ def export(
     if json:
         display.json_out(entry)
     else:
-        _show_artifact(run, entry)
+        display.show_artifact(run, entry)
 
 
 @app.command()
@@ -354,34 +355,6 @@ def _warn(images: Any, most: int = 20) -> None:
         if len(images.problems) > most:
             lines.append(f"  … and {len(images.problems) - most} more; `mobilenets data` names them all")
     display.warn(lines)
-
-
-def _show_metrics(metrics: dict[str, Any]) -> None:
-    from mobilenets.evaluation import rows
-
-    display.show_rows(rows(metrics))
-    if len(metrics["per_class"]) <= 20:
-        display.show_classes(metrics)
-
-
-def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
-    difference, latency = entry["comparison"], entry["latency_ms"]
-    display.show_rows(
-        [
-            ("file", str(run / entry["file"])),
-            ("size", f"{entry['bytes'] / 1e3:,.0f} kB"),
-            ("accuracy of the file", f"{entry['metrics']['accuracy']:.2%}"),
-            ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
-            (
-                "same class as the Keras model",
-                f"{difference['top1_agreement']:.2%} of {difference['images']:,} images",
-            ),
-            (
-                f"latency, {latency['threads']} threads",
-                f"{latency['median']:.3g} ms (p95 {latency['p95']:.3g} ms)",
-            ),
-        ]
-    )
 
 
 def _command() -> str:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -192,6 +193,36 @@ def show_classes(metrics: dict[str, Any]) -> None:
             f"{row['support']:,}",
         )
     console().print(result)
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Prints `mobilenets.evaluation.measure`'s result."""
+    from mobilenets.evaluation import rows
+
+    show_rows(rows(metrics))
+    if len(metrics["per_class"]) <= 20:
+        show_classes(metrics)
+
+
+def show_artifact(run: Path, entry: dict[str, Any]) -> None:
+    """Prints the card's entry of an exported file."""
+    difference, latency = entry["comparison"], entry["latency_ms"]
+    show_rows(
+        [
+            ("file", str(run / entry["file"])),
+            ("size", f"{entry['bytes'] / 1e3:,.0f} kB"),
+            ("accuracy of the file", f"{entry['metrics']['accuracy']:.2%}"),
+            ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
+            (
+                "same class as the Keras model",
+                f"{difference['top1_agreement']:.2%} of {difference['images']:,} images",
+            ),
+            (
+                f"latency, {latency['threads']} threads",
+                f"{latency['median']:.3g} ms (p95 {latency['p95']:.3g} ms)",
+            ),
+        ]
+    )
 
 
 def warn(lines: list[str]) -> None:

@@ -68,7 +68,7 @@ class Network:
         return replace(self, **values)
 
 
-def scale_channels(channels: int, width_multiplier: float, divisor: int = 8) -> int:
+def scale_channels(channels: float, width_multiplier: float, divisor: int = 8) -> int:
     """Channels at a width: the nearest multiple of ``divisor``, at least ``divisor``, never 10 % under the product.
 
     This is the rounding of the authors' code (tensorflow/models, ``_make_divisible``).

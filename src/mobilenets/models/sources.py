@@ -50,7 +50,7 @@ class Source:
         # timm's own V1 was trained with the plain scaling. Its other exceptions are named by the caller.
         plain = self.name == "timm" and network.name == "v1"
         # torchvision took V3's epsilon over from TensorFlow, but not V2's.
-        tensorflow = self.name == "keras" or (self.name == "torchvision" and network.name != "v2")
+        tensorflow = self.padding == "same" or (self.name == "torchvision" and network.name != "v2")
         return {
             "padding": self.padding,
             "epsilon": 1e-3 if tensorflow else 1e-5,
@@ -217,7 +217,9 @@ SOURCES = {
     for source in (
         Source("keras", _keras, ("v1", "v2", "v3"), padding="same", torch=False, normalization="inception"),
         Source("torchvision", _torchvision, ("v2", "v3")),
-        Source("timm", _timm, ("v",)),
+        Source("timm", _timm, ("v1", "v2", "v3", "v4")),
+        # Its networks "tf_…": the same names, but TensorFlow's weights, with all that goes with them.
+        Source("timm-tf", _timm, ("v3",), padding="same", normalization="inception"),
     )
 }
 
@@ -231,7 +233,7 @@ def source_of(name: str, network: Network) -> Source:
     source = SOURCES.get(name)
     if source is None:
         raise UserError(f"--from must be one of {', '.join(SOURCES)}, not {name!r}")
-    missing = network.name == "vgg16" or (name == "torchvision" and "minimalistic" in network.name)
+    missing = "minimalistic" in network.name and name in ("torchvision", "timm")
     if missing or not network.name.startswith(source.networks):
         raise UserError(f"--from {name}: it has no {network.title}")
     return source

@@ -84,6 +84,8 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     network = with_conventions(network, weights) if weights else network
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
+    if settings.cache_features and tensorboard:
+        raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
     state = _prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)

@@ -1,5 +1,6 @@
 """Training the head of a frozen network on features that are computed once."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from mobilenets.data.loader import EvaluationBatches
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.training import checkpoint, logs
-from mobilenets.training.fit import Result, assign, class_weights, score, values
+from mobilenets.training.fit import Result, class_weights, not_a_number, score
 from mobilenets.training.optimizer import make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -30,8 +31,8 @@ def fit_head(
     """Trains the last dense layer of ``model`` in place; everything before it stays as it is.
 
     What the head reads is computed once for each image, and once more mirrored where ``settings.flip`` asks for it,
-    instead of anew in every epoch; so an epoch costs milliseconds, and other augmentation has no place. Arguments and
-    result are those of `mobilenets.training.fit.fit`.
+    instead of anew in every epoch; so other augmentation has no place, and nothing is saved before the end: to begin
+    again costs less than a checkpoint is worth. Arguments and result are those of `mobilenets.training.fit.fit`.
     """
     began = time.perf_counter()
     logits = model.get_layer("logits")
@@ -56,6 +57,7 @@ def fit_head(
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",
     )
+    good, stopped = logits.get_weights(), None
     with reporter(settings.epochs, steps) as report:
         for epoch in range(settings.epochs):
             report.begin(epoch + 1)
@@ -66,7 +68,12 @@ def fit_head(
                 weight = None if weights is None else weights[chosen]
                 found = head.train_on_batch(features[chosen], targets[chosen], weight, return_dict=True)
                 sums += float(found["loss"]), float(found["accuracy"])
+                if not math.isfinite(sums[0]):
+                    break
                 report.step(sums[0] / (step + 1))
+            if not math.isfinite(sums[0]):
+                stopped = not_a_number(epoch + 1)
+                break
             outputs = keras.ops.convert_to_numpy(keras.ops.softmax(head.predict_on_batch(held)))
             row = dict(zip(("loss", "accuracy"), (sums / steps).tolist(), strict=True)) | score(outputs, truth)
             row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
@@ -75,10 +82,11 @@ def fit_head(
             state.epoch += 1
             state.seconds += row["seconds"]
             state.history.append({"epoch": state.epoch} | row)
+            good = head.layers[-1].get_weights()
             report.end(state)
-    assign(logits.weights, values(head.layers[-1].weights))
+    logits.set_weights(good)
     logs.write_history(directory / "history.csv", state.history)
-    return Result(state)
+    return Result(state, stopped, failed=stopped is not None)
 
 
 def _features(run: Callable, split: Split, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -103,7 +103,7 @@ def fit(
             if row is None:
                 assign(model.weights, state.model)
                 assign(optimizer.variables, state.optimizer)
-                stopped, failed = f"the loss became NaN or infinite in epoch {state.epoch + 1}", True
+                stopped, failed = not_a_number(state.epoch + 1), True
                 break
             with _averaged(networks, settings):
                 outputs, labels = probabilities(predict, evaluation)
@@ -134,6 +134,11 @@ def fit(
     for layer in model.layers:
         layer.trainable = True
     return Result(state, stopped, failed)
+
+
+def not_a_number(epoch: int) -> str:
+    """Why a run ended whose loss stopped being a number."""
+    return f"the loss became NaN or infinite in epoch {epoch}"
 
 
 def _epoch(networks: keras.Model, batches: Batches, number: int, report: Reporter) -> dict[str, float] | None:

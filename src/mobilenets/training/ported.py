@@ -35,7 +35,7 @@ def write_ported(
         path: ``.pth``, ``.pt``, ``.safetensors``, ``.keras`` or ``.h5``.
         out: the directory to write; it must not hold a model yet, unless ``overwrite``.
         network: that the file holds.
-        source: the program that wrote it: keras, torchvision or timm.
+        source: the program that wrote it: keras, torchvision, timm or timm-tf.
         width_multiplier: of the file.
         size: pixels of the side of the square images; None takes those of the paper.
         normalization: ``imagenet`` or ``inception``, where the weights expect another than the source's usual.

@@ -87,7 +87,26 @@ class Settings:
         _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
         _require(0 < self.layer_decay <= 1, "--layer-decay", "greater than 0 and at most 1", self.layer_decay)
         _require(self.freeze or not self.cache_features, "--cache-features", "used with --freeze", "without it")
+        if self.freeze and self.layer_decay != 1:
+            raise UserError("--layer-decay is for the blocks that --freeze keeps from training; give one of them")
+        if self.cache_features:
+            self._refuse_what_changes_images()
         _require(0 <= self.seed < 2**31, "--seed", "from 0 to 2147483647", self.seed)
+
+    def _refuse_what_changes_images(self) -> None:
+        """With features computed once, these would be taken and not done."""
+        for option, given in (
+            ("--crop", self.crop not in ("auto", "none")),
+            ("--randaugment", self.randaugment),
+            ("--mixup", self.mixup),
+            ("--ema", self.ema),
+            ("--patience", self.patience),
+            ("--precision", self.precision not in ("auto", "float32")),
+        ):
+            if given:
+                raise UserError(
+                    f"--cache-features looks at each image once and trains the head alone; leave {option} out"
+                )
 
     def asdict(self) -> dict[str, Any]:
         """The settings as a flat dict that JSON can hold."""
