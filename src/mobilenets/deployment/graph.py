@@ -1,0 +1,310 @@
+"""A Keras model as a plain list of operations: what every file format is written from.
+
+Batch normalization, factors of layers and the scaling of pixels are folded into the convolutions beside them, padding
+is spelled out, activations belong to the operation before them. No format's rules are in here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from mobilenets.errors import UserError
+from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
+
+IMAGE = "image"
+LINEAR = ("conv", "depthwise", "dense")
+# Keras' names of activations -> ours, which are those of the tables.
+ACTIVATIONS = {
+    "relu": "relu",
+    "relu6": "relu6",
+    "hard_silu": "hard_swish",
+    "hard_swish": "hard_swish",
+    "hard_sigmoid": "hard_sigmoid",
+    "gelu": "gelu",
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: unique in the graph; also names the operation's output.
+        kind: ``resize``, ``affine`` (each channel times ``kernel``, if any, plus ``bias``), ``conv``, ``depthwise``,
+            ``dense``, ``add``, ``multiply``, ``max_pool``, ``mean`` (over the image), ``flatten``, ``attention``,
+            ``softmax``, ``pad`` or ``activation``.
+        inputs: names of the operations it reads; ``"image"`` is what goes into the model.
+        shape: of the output for one image: (height, width, channels) or (channels,).
+        kernel: conv (k, k, in, out), depthwise (k, k, channels), dense (in, out), affine (channels,); float32.
+        bias: (out,), float32.
+        size: side of the kernel of a ``max_pool``.
+        stride: step in pixels.
+        dilation: distance of the kernel's taps in pixels.
+        margins: pixels added (above, below, left, right); zeros, but for ``max_pool``, which does not see them.
+        activation: what follows, of `ACTIVATIONS`' values, or None.
+        heads: of an attention; the scaling of its queries has been folded into what computes them.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    kernel: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    size: int = 1
+    stride: int = 1
+    dilation: int = 1
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str | None = None
+    heads: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model.
+
+    Attributes:
+        input_shape: (height, width, channels) of an image, 0..255.
+        ops: in the order they are computed; the last one's output is the model's.
+    """
+
+    input_shape: tuple[int, int, int]
+    ops: tuple[Op, ...]
+
+    @property
+    def output(self) -> Op:
+        """The operation whose output is the model's."""
+        return self.ops[-1]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an operation's output, or of the image, for one image."""
+        return self.input_shape if name == IMAGE else next(op.shape for op in self.ops if op.name == name)
+
+
+def graph_of(model: keras.Model) -> Graph:
+    """Reads a functional model with one input and one output.
+
+    Raises:
+        UserError: it holds a layer that no file is written for; names it.
+    """
+    (image,), (output,) = model.inputs, model.outputs
+    names = {id(image): IMAGE}
+    ops: list[Op] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if any(id(tensor) not in names for tensor in _list(layer.input)):
+            raise UserError(f"layer {layer.name!r} reads what no layer computes; that cannot be exported")
+        inputs = tuple(names[id(tensor)] for tensor in _list(layer.input))
+        shapes = [tuple(tensor.shape[1:]) for tensor in _list(layer.input)]
+        written = _read(layer, inputs, shapes[0])
+        ops += written
+        names[id(layer.output)] = written[-1].name if written else inputs[0]
+    if names[id(output)] != ops[-1].name:
+        raise UserError("the last layer of the model is not its output")
+    return Graph(tuple(image.shape[1:]), tuple(_fold(ops)))
+
+
+def _read(layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Op]:
+    read = next((read for kind, read in _READ if isinstance(layer, kind)), None)
+    if read is None:
+        raise UserError(f"layer {layer.name!r} ({type(layer).__name__}) cannot be exported")
+    output = layer.output
+    return [replace(op, shape=tuple(output.shape[1:]), inputs=op.inputs or inputs) for op in read(layer, shape)]
+
+
+# -- layers to operations -------------------------------------------------------------------------------------------
+
+
+def _op(layer: keras.Layer, kind: str, **fields: Any) -> Op:
+    return Op(layer.name, kind, (), (), **fields)
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(value), np.float32)
+
+
+def _activated(op: Op, function: Callable | None) -> list[Op]:
+    """An operation, and the activation that its layer computes after it."""
+    name = getattr(function, "__name__", "linear") if function else "linear"
+    if name == "linear":
+        return [op]
+    if name == "softmax":
+        return [op, Op(f"{op.name}_softmax", "softmax", (op.name,), ())]
+    return [op, Op(f"{op.name}_{name}", "activation", (op.name,), (), activation=_known(op.name, name))]
+
+
+def _activation(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    name = layer.activation.__name__
+    if name in ("linear", "softmax"):
+        return [] if name == "linear" else [_op(layer, "softmax")]
+    return [_op(layer, "activation", activation=_known(layer.name, name))]
+
+
+def _known(layer: str, activation: str) -> str:
+    if activation not in ACTIVATIONS:
+        raise UserError(f"layer {layer!r}: activation {activation!r} cannot be exported")
+    return ACTIVATIONS[activation]
+
+
+def _convolution(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    kernel = _array(layer.kernel)
+    if depthwise and kernel.shape[3] != 1:
+        raise UserError(f"layer {layer.name!r}: a depth_multiplier above 1 cannot be exported")
+    stride, dilation, size = layer.strides[0], layer.dilation_rate[0], kernel.shape[0]
+    op = _op(
+        layer,
+        "depthwise" if depthwise else "conv",
+        kernel=kernel[..., 0] if depthwise else kernel,
+        bias=_bias(layer, kernel.shape[2] if depthwise else kernel.shape[3]),
+        stride=stride,
+        dilation=dilation,
+        margins=_margins(shape, size, stride, dilation) if layer.padding == "same" else (0, 0, 0, 0),
+    )
+    return _activated(op, layer.activation)
+
+
+def _bias(layer: Any, units: int) -> np.ndarray:
+    return _array(layer.bias) if layer.use_bias else np.zeros(units, np.float32)
+
+
+def _margins(shape: tuple[int, ...], size: int, stride: int, dilation: int) -> tuple[int, int, int, int]:
+    """What "same" adds, as TensorFlow defines it."""
+    margins = []
+    for side in shape[:2]:
+        total = max((-(-side // stride) - 1) * stride + (size - 1) * dilation + 1 - side, 0)
+        margins += [total // 2, total - total // 2]
+    return tuple(margins)
+
+
+def _dense(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    kernel = _array(layer.kernel)
+    return _activated(_op(layer, "dense", kernel=kernel, bias=_bias(layer, kernel.shape[1])), layer.activation)
+
+
+def _norm(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
+    scale = (_array(layer.gamma) if layer.scale else 1) / np.sqrt(variance + layer.epsilon)
+    shift = (_array(layer.beta) if layer.center else 0) - mean * scale
+    return _activated(_affine(layer, scale, shift, len(mean)), getattr(layer, "activation", None))
+
+
+def _affine(layer: Any, scale: Any, shift: Any, channels: int) -> Op:
+    scale, shift = (np.broadcast_to(np.float32(value), (channels,)) for value in (scale, shift))
+    return _op(layer, "affine", kernel=scale, bias=shift)
+
+
+def _max_pool(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    size, stride = layer.pool_size[0], layer.strides[0]
+    margins = _margins(shape, size, stride, 1) if layer.padding == "same" else (0, 0, 0, 0)
+    return [_op(layer, "max_pool", size=size, stride=stride, margins=margins)]
+
+
+def _pad(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    (top, bottom), (left, right) = layer.padding
+    return [_op(layer, "pad", margins=(top, bottom, left, right))]
+
+
+def _relu(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    if layer.max_value not in (None, 6) or layer.negative_slope or layer.threshold:
+        raise UserError(f"layer {layer.name!r}: this kind of ReLU cannot be exported")
+    return [_op(layer, "activation", activation="relu6" if layer.max_value else "relu")]
+
+
+def _resize(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+    if layer.interpolation != "bilinear" or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
+        raise UserError(f"layer {layer.name!r}: only plain bilinear resizing can be exported")
+    return [_op(layer, "resize")]
+
+
+_READ: list[tuple[type, Callable[[Any, tuple[int, ...]], list[Op]]]] = [
+    (keras.layers.Resizing, _resize),
+    (
+        keras.layers.Rescaling,
+        lambda layer, shape: [_affine(layer, np.array(layer.scale), np.array(layer.offset), shape[-1])],
+    ),
+    (keras.layers.ZeroPadding2D, _pad),
+    (DepthwiseConv2D | keras.layers.DepthwiseConv2D | keras.layers.Conv2D, _convolution),
+    (BatchNormReLU | keras.layers.BatchNormalization, _norm),
+    (LayerScale, lambda layer, shape: [_affine(layer, _array(layer.gamma), 0, shape[-1])]),
+    (keras.layers.Dense, _dense),
+    (keras.layers.Add, lambda layer, shape: [_op(layer, "add")]),
+    (keras.layers.Multiply, lambda layer, shape: [_op(layer, "multiply")]),
+    (keras.layers.MaxPooling2D, _max_pool),
+    (keras.layers.GlobalAveragePooling2D, lambda layer, shape: [_op(layer, "mean")]),
+    (keras.layers.Flatten, lambda layer, shape: [_op(layer, "flatten")]),
+    (MultiQueryAttention, lambda layer, shape: [_op(layer, "attention", heads=layer.heads)]),
+    (keras.layers.Softmax, lambda layer, shape: [_op(layer, "softmax")]),
+    (keras.layers.ReLU, _relu),
+    (keras.layers.Activation, _activation),
+    (keras.layers.Dropout, lambda layer, shape: []),
+]
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+# -- folding --------------------------------------------------------------------------------------------------------
+
+
+def _fold(ops: list[Op]) -> list[Op]:
+    """Merges what one operation can do as well as two."""
+    folded: dict[str, Op] = {}
+    renamed: dict[str, str] = {}  # an operation that was merged -> the one that it became part of
+    readers: dict[str, int] = {}
+    for op in ops:
+        for name in op.inputs:
+            readers[name] = readers.get(name, 0) + 1
+    for op in ops:
+        op = replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        before = folded.get(op.inputs[0])
+        # What others read as well must stay as it is.
+        alone = before is not None and readers[_last(renamed, before.name)] == 1
+        merged = _merge(before, op) if alone else None
+        if merged is None:
+            folded[op.name] = op
+            continue
+        folded[before.name] = merged
+        renamed[op.name] = before.name
+    return _fold_scales(list(folded.values()))
+
+
+def _fold_scales(ops: list[Op]) -> list[Op]:
+    """Moves factors of channels into the convolution that reads them, and those of attention into its queries."""
+    found = {op.name: op for op in ops}
+    readers = [name for op in ops for name in op.inputs]
+    for op in ops:
+        before = found.get(op.inputs[0])
+        if before is None or readers.count(before.name) > 1:
+            continue
+        if op.kind in ("conv", "depthwise") and before.kind == "affine" and before.activation is None:
+            kernel = op.kernel * (before.kernel[:, None] if op.kind == "conv" else before.kernel)
+            found[op.name] = replace(op, kernel=kernel)
+            # The rest stays before the convolution, whose padding must be zeros after it, not before.
+            found[before.name] = replace(before, kernel=None, bias=before.bias / before.kernel)
+        if op.kind == "attention" and before.kind == "conv" and before.activation is None:
+            scale = np.float32((before.shape[-1] / op.heads) ** -0.5)
+            found[before.name] = replace(before, kernel=before.kernel * scale, bias=before.bias * scale)
+    return list(found.values())
+
+
+def _last(renamed: dict[str, str], name: str) -> str:
+    """The operation merged last into ``name``: it is the one whose output others read."""
+    return next((merged for merged in reversed(renamed) if renamed[merged] == name), name)
+
+
+def _merge(before: Op, op: Op) -> Op | None:
+    """One operation that does what the two do, or None."""
+    linear = before.kind in LINEAR and before.activation is None
+    if op.kind == "affine" and linear:
+        return replace(before, kernel=before.kernel * op.kernel, bias=before.bias * op.kernel + op.bias)
+    if op.kind == "activation" and before.activation is None and before.kind in (*LINEAR, "add", "affine"):
+        return replace(before, activation=op.activation)
+    if op.kind in ("conv", "depthwise") and before.kind == "pad" and not any(op.margins):
+        return replace(op, name=before.name, inputs=before.inputs, margins=before.margins)
+    return None

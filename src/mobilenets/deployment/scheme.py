@@ -1,0 +1,128 @@
+"""How a graph is computed in 8-bit integers: one description, which every file format is written from.
+
+Weights are symmetric, an int8 scale for each output channel; activations have one scale and one zero point each
+(arXiv 1712.05877). Zero points are those of uint8, as ONNX Runtime wants them on x86; LiteRT's int8 are 128 less.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mobilenets.deployment.graph import IMAGE, LINEAR, Graph, Op
+
+Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value of its output
+
+# What int8 kernels exist for in every runtime; the rest is computed in float32 between them.
+INTEGER = (*LINEAR, "add", "multiply", "max_pool", "mean", "flatten")
+FUSED = (None, "relu", "relu6")  # activations that integers compute by being cut off
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Attributes:
+    points: operation -> scale and zero point (0..255) of its output.
+    integer: the operations computed in integers.
+    """
+
+    points: dict[str, tuple[float, int]]
+    integer: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A linear operation's constants in integers.
+
+    Attributes:
+        kernel: int8, the shape it has in float.
+        scale: float32, one for each output channel.
+        bias: int32, in steps of input scale times ``scale``.
+    """
+
+    kernel: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+def integer_form(graph: Graph) -> Graph:
+    """The graph in the shape in which it is calibrated and written in integers.
+
+    Activations that integers cannot compute stand alone, since what they read needs a range of its own; and the mean
+    of the pixels, 127.5 as a rule, becomes a whole number where it is the same for all channels, so that the bytes of
+    an image are already its integers. The half that is missing goes into the bias of the first convolution; its
+    padding alone is off by that half of a step.
+    """
+    ops: list[Op] = []
+    renamed: dict[str, str] = {}
+    for op in graph.ops:
+        op = replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        if op.activation in FUSED or op.kind == "activation":
+            ops.append(op)
+            continue
+        renamed[op.name] = f"{op.name}_{op.activation}"
+        ops.append(replace(op, activation=None))
+        ops.append(Op(renamed[op.name], "activation", (op.name,), op.shape, activation=op.activation))
+    return _whole_mean(replace(graph, ops=tuple(ops)))
+
+
+def _whole_mean(graph: Graph) -> Graph:
+    first, *rest = graph.ops
+    readers = [op for op in rest if first.name in op.inputs]
+    if not _subtracts_from_pixels(first) or len(readers) != 1 or readers[0].kind != "conv":
+        return graph
+    whole = np.full_like(first.bias, -np.floor(0.5 - first.bias.mean()))
+    if np.abs(whole - first.bias).max() > 0.5:
+        return graph
+    conv = readers[0]
+    bias = conv.bias + np.einsum("hwio,i->o", conv.kernel, first.bias - whole)
+    changed = {first.name: replace(first, bias=whole), conv.name: replace(conv, bias=bias.astype(np.float32))}
+    return replace(graph, ops=tuple(changed.get(op.name, op) for op in graph.ops))
+
+
+def _subtracts_from_pixels(op: Op) -> bool:
+    return op.kind == "affine" and op.inputs == (IMAGE,) and op.kernel is None and op.activation is None
+
+
+def is_bytes(op: Op) -> bool:
+    """Whether an operation of an `integer_form` only says which byte is zero."""
+    return _subtracts_from_pixels(op) and len(set(op.bias.tolist())) == 1 and float(op.bias[0]).is_integer()
+
+
+def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = ()) -> Scheme:
+    """Chooses scales and zero points.
+
+    Args:
+        graph: of `integer_form`.
+        ranges: of every operation's output.
+        floats: operations, or kinds of operations, to compute in float32.
+    """
+    points: dict[str, tuple[float, int]] = {}
+    integer = set()
+    for op in graph.ops:
+        if is_bytes(op):
+            points[op.name] = (1.0, int(-op.bias[0]))
+        elif op.kind in ("max_pool", "flatten") and op.inputs[0] in points:
+            points[op.name] = points[op.inputs[0]]  # they move values and compute none
+        elif op.name in ranges:
+            points[op.name] = _point(*ranges[op.name])
+        if op.kind in INTEGER and op.name not in floats and op.kind not in floats:
+            integer.add(op.name)
+    return Scheme(points, frozenset(integer))
+
+
+def _point(low: float, high: float) -> tuple[float, int]:
+    low, high = min(low, 0.0), max(high, 0.0)  # zero must be exact, for it is what padding adds
+    scale = max((high - low) / 255, 1e-8)
+    return float(np.float32(scale)), int(np.clip(round(-low / scale), 0, 255))
+
+
+def integer_weights(op: Op, scheme: Scheme) -> Weights:
+    """A linear operation's constants in integers."""
+    inputs = scheme.points[op.inputs[0]][0]
+    axes = tuple(range(op.kernel.ndim - 1))
+    scale = np.abs(op.kernel).max(axis=axes) / 127
+    # A channel of nearly nothing but its bias would otherwise overflow that.
+    scale = np.maximum(scale, np.abs(op.bias) / (inputs * 2**30)).clip(1e-12).astype(np.float32)
+    kernel = np.clip(np.rint(op.kernel / scale), -127, 127).astype(np.int8)
+    bias = np.rint(op.bias / (inputs * scale.astype(np.float64))).astype(np.int32)
+    return Weights(kernel, scale, bias)
