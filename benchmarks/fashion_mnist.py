@@ -21,7 +21,7 @@ from pathlib import Path
 from mobilenets.architectures import V1
 from mobilenets.card import environment, now
 from mobilenets.data import load
-from mobilenets.deployment.export import export_litert
+from mobilenets.deployment.export import export
 from mobilenets.files import write_json
 from mobilenets.training.classify import train
 from mobilenets.training.settings import Settings
@@ -55,7 +55,7 @@ def main() -> None:
         data, weights = load("fashion-mnist"), options.weights
         card = train(data, out, V1, options.alpha, settings=settings, weights=weights, overwrite=True)
         seconds = time.perf_counter() - began
-        artifact = export_litert(out)
+        (artifact,) = export(out)
         result = {
             "benchmark": "fashion_mnist",
             "measured": now(),

@@ -1,6 +1,5 @@
 """The command line: one function a verb, each of which parses, calls and prints."""
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -25,6 +24,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Directory = Annotated[
     Path, typer.Argument(metavar="RUN", help="A model directory, made by `train`.", show_default=False)
 ]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model directory, or an exported file.", show_default=False)
+]
+Runtime = Annotated[str, typer.Option(help="auto, litert, onnxruntime, openvino, tensorflow or keras.")]
 Source = Annotated[
     str,
     typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
@@ -252,56 +255,79 @@ def weights(
 
 @app.command()
 def evaluate(
-    run: Directory,
+    run: Model,
     data: Annotated[str | None, typer.Option(help="Other images, with the same classes.", show_default=False)] = None,
+    runtime: Runtime = "auto",
     json: Json = False,
 ) -> None:
-    """Evaluate a model: accuracy, precision, recall, F1, confusion matrix, and the report."""
-    from mobilenets.evaluation.evaluate import evaluate_directory
+    """Evaluate a model or an exported file: accuracy, precision, recall, F1, confusion matrix, and the report."""
+    from mobilenets.deployment.artifacts import is_file
 
-    metrics = evaluate_directory(run, data)
+    if is_file(run):
+        from mobilenets.deployment.evaluate import evaluate_file
+
+        metrics = evaluate_file(run, data, None if runtime == "auto" else runtime)
+    else:
+        from mobilenets.evaluation.evaluate import evaluate_directory
+
+        if runtime not in ("auto", "keras"):
+            raise UserError(f"--runtime {runtime}: name the file to run on it, one of {run / 'export'}")
+        metrics = evaluate_directory(run, data)
     if json:
         display.json_out(metrics)
     else:
         display.show_metrics(metrics)
-        if data is None:
+        if data is None and run.is_dir() and (run / "report.html").is_file():
             print(f"report  {run / 'report.html'}")
 
 
 @app.command()
 def export(
     run: Directory,
-    to: Annotated[str, typer.Option(help="Runtime: litert.")] = "litert",
+    to: Annotated[str, typer.Option(help="Of litert, onnx, openvino and savedmodel.")] = "litert",
+    precision: Annotated[str, typer.Option(help="Of float32, float16 and int8.")] = "float32",
+    batch: Annotated[
+        str | None, typer.Option(help="Images a call, or dynamic.", show_default="1 for litert, else dynamic")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of the side.", show_default="the model's")] = None,
     input: Annotated[str, typer.Option(help="Type of the image: uint8 or float32, 0..255 either way.")] = "uint8",
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that the file may lose.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Images for int8's ranges.", show_default="those trained on")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write the file that ships, run it, and refuse it if it lost accuracy."""
-    if to != "litert":
-        raise UserError(f"--to {to}: cannot be written; choose litert")
-    _use_tensorflow()
-    from mobilenets.deployment.export import export_litert
+    """Write the files that ship, run each of them, and refuse those that lost accuracy."""
+    from mobilenets.deployment.export import export as write
 
-    entry = export_litert(run, input, max_drop, threads)
-    if json:
-        display.json_out(entry)
-    else:
-        display.show_artifact(run, entry)
+    entries = write(
+        run,
+        _words(to),
+        _words(precision),
+        input_dtype=input,
+        batch=batch,
+        size=_pixels(None, size, 0) or None,
+        max_drop=max_drop,
+        threads=threads,
+        calibration=calibrate,
+    )
+    display.json_out({"artifacts": entries}) if json else display.show_artifacts(run, entries)
 
 
 @app.command()
 def predict(
-    run: Directory,
+    run: Model,
     paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or directories of images.")],
-    runtime: Annotated[str, typer.Option(help="keras, litert, or auto: litert once exported.")] = "auto",
+    runtime: Runtime = "auto",
+    precision: Annotated[str | None, typer.Option(help="Of exported files.", show_default="any")] = None,
     top: Annotated[int, typer.Option(help="Classes to list for each image.")] = 3,
     json: Json = False,
 ) -> None:
     """Classify images."""
     from mobilenets.deployment.predict import predict as classify
 
-    found = classify(run, list(paths), runtime, top)
+    found = classify(run, list(paths), runtime, top, precision)
     display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
     display.json_out(found) if json else display.show_predictions(found)
 
@@ -312,17 +338,15 @@ def demo(
     json: Json = False,
 ) -> None:
     """The whole way in a minute or two: train on handwritten digits, export, run the file, predict."""
-    _use_tensorflow()
     from mobilenets.demo import run
 
     found = run(out, quiet=json, command=_command())
     display.json_out(found) if json else display.show_demo(found)
 
 
-def _use_tensorflow() -> None:
-    """Only TensorFlow writes LiteRT files; a model trained on another backend loads there as well."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
+def _words(text: str) -> list[str]:
+    """Words between commas, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:

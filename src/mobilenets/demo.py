@@ -24,7 +24,7 @@ def run(out: Path, quiet: bool = False, command: str = "") -> dict[str, Any]:
 
     from mobilenets.architectures import V1
     from mobilenets.data import load
-    from mobilenets.deployment.export import export_litert
+    from mobilenets.deployment.export import export
     from mobilenets.deployment.predict import predict
     from mobilenets.training.classify import train
     from mobilenets.training.settings import Settings
@@ -34,7 +34,7 @@ def run(out: Path, quiet: bool = False, command: str = "") -> dict[str, Any]:
     # 8 pixels leave too little for four halvings; enlarged to 32, the same strokes cross several of them.
     settings = Settings(epochs=20, batch_size=32, warmup_epochs=2)
     card = train(data, out, V1, 0.25, 32, settings, overwrite=True, quiet=quiet, command=command)
-    artifact = export_litert(out)
+    (artifact,) = export(out)
     files = _write_samples(data, out / "samples")
     found = predict(out, list(files), runtime="litert", top=1)
     predictions = [

@@ -204,8 +204,27 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         show_classes(metrics)
 
 
-def show_artifact(run: Path, entry: dict[str, Any]) -> None:
-    """Prints the card's entry of an exported file."""
+def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
+    """Prints the card's entries of exported files."""
+    if len(entries) == 1:
+        return _show_artifact(run, entries[0])
+    result = table("file", ">size", ">accuracy", ">same class", ">largest difference", ">latency")
+    for entry in entries:
+        difference = entry["comparison"]
+        result.add_row(
+            escape(str(run / entry["file"])),
+            f"{entry['bytes'] / 1e3:,.0f} kB",
+            f"{entry['metrics']['accuracy']:.2%}",
+            f"{difference['top1_agreement']:.2%}",
+            f"{difference['max_difference']:.1e}",
+            f"{entry['latency_ms']['median']:.3g} ms",
+        )
+    console().print(result)
+    first = entries[0]
+    print(f"{first['comparison']['images']:,} images; latency of one call, {first['latency_ms']['threads']} threads")
+
+
+def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
     difference, latency = entry["comparison"], entry["latency_ms"]
     show_rows(
         [

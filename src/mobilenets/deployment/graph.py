@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from mobilenets.errors import UserError
+from mobilenets.models import keras
 from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
 
 IMAGE = "image"
@@ -218,7 +218,7 @@ def _relu(layer: Any, shape: tuple[int, ...]) -> list[Op]:
 def _resize(layer: Any, shape: tuple[int, ...]) -> list[Op]:
     if layer.interpolation != "bilinear" or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
         raise UserError(f"layer {layer.name!r}: only plain bilinear resizing can be exported")
-    return [_op(layer, "resize")]
+    return [_op(layer, "resize")] if tuple(layer.output.shape[1:3]) != shape[:2] else []
 
 
 _READ: list[tuple[type, Callable[[Any, tuple[int, ...]], list[Op]]]] = [

@@ -1,50 +1,40 @@
-"""How long one image takes."""
+"""How long images take in a runtime."""
 
-import time
 from typing import Any
 
 import numpy as np
 
-from mobilenets.deployment.runtimes import Runner
+from mobilenets.deployment.worker import Worker
+
+ROUNDS, SECONDS, WARMUP = 5, 0.4, 0.2
 
 
-def measure_latency(runner: Runner, rounds: int = 5, seconds: float = 0.4, warmup: float = 0.2) -> dict[str, Any]:
-    """Measures the time from an image in memory to its output, one image at a time.
+def measure_latency(worker: Worker, batch: int = 1) -> dict[str, Any]:
+    """Measures the time from images in memory to their outputs.
 
-    The machine's other work disturbs single runs, so each round repeats the image for ``seconds``; ``median`` is
-    the median of the rounds' means, the percentiles are over all runs.
+    The machine's other work disturbs single calls, so each of 5 rounds repeats the call for 0.4 s; see `summary`.
 
     Args:
-        runner: the loaded file.
-        rounds: how many.
-        seconds: length of each.
-        warmup: seconds before the first, not counted.
+        worker: the loaded file.
+        batch: images a call.
+    """
+    worker.times(batch, WARMUP)
+    return summary([worker.times(batch, SECONDS) for _ in range(ROUNDS)]) | {"threads": worker.about["threads"]}
+
+
+def summary(rounds: list[list[float]]) -> dict[str, Any]:
+    """What is told of rounds of calls, each in milliseconds.
 
     Returns:
-        ``median``, ``p50``, ``p95`` and ``p99`` in milliseconds, ``threads``, ``rounds``, ``runs``.
+        ``median``, of the rounds' means; ``p50``, ``p95`` and ``p99`` of all calls; ``rounds`` and ``runs``.
     """
-    image = np.random.default_rng(0).integers(0, 256, runner.input_shape, np.uint8)
-    _repeat(runner, image, warmup)
-    runs = [_repeat(runner, image, seconds) for _ in range(rounds)]
-    times = np.concatenate(runs)
+    times = np.concatenate(rounds)
     p50, p95, p99 = np.percentile(times, [50, 95, 99])
     return {
-        "median": round(float(np.median([run.mean() for run in runs])), 4),
+        "median": round(float(np.median([np.mean(times) for times in rounds])), 4),
         "p50": round(float(p50), 4),
         "p95": round(float(p95), 4),
         "p99": round(float(p99), 4),
-        "threads": runner.threads,
-        "rounds": rounds,
+        "rounds": len(rounds),
         "runs": len(times),
     }
-
-
-def _repeat(runner: Runner, image: np.ndarray, seconds: float) -> np.ndarray:
-    """Milliseconds of each run until ``seconds`` have passed; at least one run."""
-    times = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        began = time.perf_counter()
-        runner.invoke(image)
-        times.append((time.perf_counter() - began) * 1e3)
-    return np.array(times)

@@ -17,7 +17,13 @@ from mobilenets.evaluation.classification import confusions, interval
 from mobilenets.files import write_text
 
 TASKS = {"classify": "Image classifier"}
-RUNTIMES = {"keras": "Keras", "litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+RUNTIMES = {
+    "keras": "Keras",
+    "litert": "LiteRT",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorflow": "TensorFlow",
+}
 FORMATS = (
     *("count", "duration", "milliseconds", "number", "percent", "plain"),
     *("points", "rate", "short_count", "shorten", "size"),
@@ -146,6 +152,7 @@ def _artifacts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": str(artifact.get("file", "")).rsplit("/", 1)[-1],
                 "runtime_name": RUNTIMES.get(artifact.get("runtime"), artifact.get("runtime")),
                 "difference": accuracy - reference if both else None,
+                "digest": next(iter((artifact.get("files") or {}).values()), None),
             }
         )
     return found

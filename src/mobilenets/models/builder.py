@@ -95,6 +95,29 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")
 
 
+def at_size(model: keras.Model, size: int) -> keras.Model:
+    """A classifier for images of another size, with copies of the same weights.
+
+    Where the model resizes images to ``size`` itself, nothing is left to resize.
+
+    Args:
+        model: any that averages its features over the image.
+        size: pixels.
+
+    Raises:
+        UserError: its layers do not fit images of that size.
+    """
+    if tuple(model.input_shape[1:3]) == (size, size):
+        return model
+    try:
+        image = keras.Input((size, size, model.input_shape[3]), name="image")
+        twin = keras.models.clone_model(model, input_tensors=image)
+        twin.set_weights(model.get_weights())
+    except ValueError as error:
+        raise UserError(f"--size {size}: this model cannot take such images ({str(error).splitlines()[0]})") from None
+    return twin
+
+
 def _grow(layers: list[Layer], image: Tensor) -> dict[str, Tensor]:
     """Builds the layers on ``image``; returns every layer's output by its name."""
     tensors = {"image": image}

@@ -1,0 +1,39 @@
+"""Measuring an exported file on images."""
+
+from pathlib import Path
+from typing import Any
+
+from mobilenets.data.loader import evaluation_batches
+from mobilenets.deployment import artifacts
+from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
+from mobilenets.evaluation import measure
+from mobilenets.evaluation.evaluate import evaluation_data
+from mobilenets.evaluation.inference import probabilities
+
+
+def evaluate_file(path: Path | str, source: str | None = None, runtime: str | None = None) -> dict[str, Any]:
+    """Measures an exported file, in a process of its own; writes nothing.
+
+    Args:
+        path: the file; it must be as its card says, or have a list of labels beside it.
+        source: data set; None takes the one that the card names.
+        runtime: another than the file's own.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: the file is not the one that was measured, cannot be run, or its data cannot be had.
+    """
+    found = artifacts.find(path)
+    about = found.card or {"classes": found.classes}
+    data = evaluation_data(about, source)
+    with Worker(found.path, runtime or found.runtime) as worker:
+        height, width, _ = worker.about["input_shape"]
+        if height != width:
+            raise UserError(f"{path}: takes images of {height}x{width} pixels, not square ones")
+        outputs, labels = probabilities(worker, evaluation_batches(data.val, height, 64, crop=found.crop))
+    if outputs.shape[1:] != (len(found.classes),):
+        raise UserError(f"{path}: tells {outputs.shape[-1]} classes apart, but {len(found.classes)} are named")
+    return measure(outputs, labels, data.classes)

@@ -1,0 +1,84 @@
+"""Which exported file is the fastest on this machine: measured once, and remembered in the card."""
+
+import importlib.util
+import os
+import statistics
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mobilenets import card as cards
+from mobilenets.deployment.artifacts import Artifact, listed
+from mobilenets.deployment.runtimes import RUNTIMES
+from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
+
+BATCH = 32  # images a call, where a file takes any number
+ROUNDS, SECONDS = 3, 0.3
+
+
+def fastest(directory: Path, card: dict[str, Any], entries: list[dict[str, Any]], measure: bool) -> Artifact | None:
+    """The artifact that takes the least time for an image.
+
+    Args:
+        directory: the model directory.
+        card: its card; what is measured is written into it.
+        entries: of the card, among which to choose.
+        measure: whether it is worth a second or two a file to know it for this machine and many images; otherwise
+            latencies that the card has of this processor decide, and the order of the exports.
+
+    Returns:
+        The artifact, verified; None where none can be run here.
+
+    Raises:
+        UserError: a file has changed since it was measured.
+    """
+    artifacts = [listed(directory, card, entry) for entry in entries if _runs_here(entry)]
+    if not artifacts:
+        return None
+    if len(artifacts) == 1:
+        return artifacts[0]
+    if not measure:
+        here = cards.processor()
+        return min(
+            artifacts,
+            key=lambda artifact: (
+                artifact.entry["latency_ms"]["median"] if artifact.entry["processor"] == here else float("inf")
+            ),
+        )
+    times = _times(directory, card, artifacts)
+    return min(artifacts, key=lambda artifact: times[artifact.entry["file"]])
+
+
+def _runs_here(entry: dict[str, Any]) -> bool:
+    runtime = RUNTIMES.get(entry.get("runtime"))
+    return runtime is not None and importlib.util.find_spec(runtime.package.split(".")[0]) is not None
+
+
+def _times(directory: Path, card: dict[str, Any], artifacts: list[Artifact]) -> dict[str, float]:
+    """Milliseconds an image of every artifact on this machine."""
+    machine = f"{cards.processor()}, {os.cpu_count()} cores"
+    known = card.setdefault("speed", {}).setdefault(machine, {})
+    missing = [artifact for artifact in artifacts if known.get(_key(artifact)) is None]
+    if missing:
+        workers: dict[str, Worker] = {}
+        rounds: dict[str, list[float]] = {_key(artifact): [] for artifact in missing}
+        try:
+            for artifact in missing:
+                workers[_key(artifact)] = Worker(artifact.path, artifact.runtime)
+            for _ in range(ROUNDS):
+                for key, worker in workers.items():
+                    batch = worker.about["batch"] or BATCH
+                    rounds[key].append(statistics.mean(worker.times(batch, SECONDS)) / batch)
+        finally:
+            for worker in workers.values():
+                worker.close()
+        known |= {key: round(statistics.median(times), 4) for key, times in rounds.items()}
+        with suppress(UserError):  # a directory that cannot be written is measured anew each time
+            cards.write_card(directory, card)
+    return {artifact.entry["file"]: known[_key(artifact)] for artifact in artifacts}
+
+
+def _key(artifact: Artifact) -> str:
+    """Names the file's content too: another file of the same name has another speed."""
+    return f"{artifact.entry['file']} {next(iter(artifact.entry['files'].values()))[:12]}"

@@ -1,0 +1,188 @@
+"""What can be exported to, and the file of each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets.deployment.calibrate import calibrate
+from mobilenets.deployment.graph import Graph, graph_of
+from mobilenets.deployment.runtimes import require
+from mobilenets.deployment.scheme import Scheme, integer_form, make_scheme
+from mobilenets.deployment.tflite_file import write_tflite
+from mobilenets.errors import UserError
+
+PRECISIONS = ("float32", "float16", "int8")
+INPUT_DTYPES = ("uint8", "float32")
+LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file.
+
+    Attributes:
+        title: what people call it.
+        runtime: that it is for, a key of `mobilenets.deployment.runtimes.RUNTIMES`.
+        suffix: of its name; a SavedModel is a directory and has none.
+        batch: images a call where nobody says: 1, or None for any number.
+        packages: needed to write it.
+    """
+
+    title: str
+    runtime: str
+    suffix: str
+    batch: int | None
+    packages: tuple[str, ...] = ()
+
+
+TARGETS = {
+    # With one image a call XNNPACK plans its memory once.
+    "litert": Target("LiteRT", "litert", ".tflite", 1),
+    "onnx": Target("ONNX", "onnxruntime", ".onnx", None, ("onnx", "onnxruntime")),
+    "openvino": Target("OpenVINO", "openvino", ".xml", None, ("openvino", "onnx")),
+    "savedmodel": Target("SavedModel", "tensorflow", "", None, ("tensorflow",)),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A file that can be written.
+
+    Attributes:
+        target: a key of `TARGETS`.
+        precision: of `PRECISIONS`.
+        input_dtype: of `INPUT_DTYPES`.
+        batch: images a call; None for any number.
+        size: pixels of the images' side, where it is not the model's own.
+    """
+
+    target: str
+    precision: str = "float32"
+    input_dtype: str = "uint8"
+    batch: int | None = 1
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name: ``model`` and what is not as usual."""
+        kind = TARGETS[self.target]
+        parts = ["model" if kind.suffix else "saved_model"]
+        if self.precision != "float32":
+            parts.append(self.precision)
+        if self.input_dtype != "uint8":
+            parts.append(f"{self.input_dtype}_input")
+        if self.size:
+            parts.append(f"{self.size}px")
+        if self.batch != kind.batch:
+            parts.append(f"batch{self.batch}" if self.batch else "dynamic")
+        return "_".join(parts) + kind.suffix
+
+
+def variants(
+    targets: Iterable[str],
+    precisions: Iterable[str],
+    input_dtype: str = "uint8",
+    batch: str | int | None = None,
+    size: int | None = None,
+) -> list[Variant]:
+    """Every combination.
+
+    Args:
+        targets: keys of `TARGETS`.
+        precisions: of `PRECISIONS`.
+        input_dtype: of `INPUT_DTYPES`.
+        batch: images a call, ``dynamic``, or None for what suits each target.
+        size: pixels, where it is not the model's own.
+
+    Raises:
+        UserError: one does not exist, or its package is not installed.
+    """
+    if batch not in (None, "dynamic"):
+        if not str(batch).isdecimal() or not 1 <= int(batch) <= LARGEST_BATCH:
+            raise UserError(f"--batch must be dynamic or from 1 to {LARGEST_BATCH}, not {batch}")
+        batch = int(batch)
+    found = []
+    for target in targets:
+        if target not in TARGETS:
+            raise UserError(f"--to {target}: cannot be written; choose of {', '.join(TARGETS)}")
+        for package in TARGETS[target].packages:
+            require(package)
+        for precision in precisions:
+            if precision not in PRECISIONS:
+                raise UserError(f"--precision must be of {', '.join(PRECISIONS)}, not {precision!r}")
+            if input_dtype not in INPUT_DTYPES:
+                raise UserError(f"--input must be {' or '.join(INPUT_DTYPES)}, not {input_dtype!r}")
+            count = TARGETS[target].batch if batch is None else None if batch == "dynamic" else batch
+            found.append(Variant(target, precision, input_dtype, count, size))
+    if not found:
+        raise UserError("--to and --precision must name at least one file to write")
+    return found
+
+
+class Writer:
+    """Writes a model in any variant; what several need is computed once.
+
+    Args:
+        model: a functional Keras model.
+        images: uint8 (height, width, channels), to calibrate int8 on.
+    """
+
+    def __init__(self, model: Any, images: Iterable[np.ndarray] = ()) -> None:
+        self._model, self._images = model, images
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The model, folded."""
+        return graph_of(self._model)
+
+    @cached_property
+    def integer(self) -> tuple[Graph, dict[str, tuple[float, float]]]:
+        """The graph in the form for integers, and the ranges of its values."""
+        graph = integer_form(self.graph)
+        return graph, calibrate(graph, self._images)
+
+    def write(self, variant: Variant, directory: Path) -> Path:
+        """Writes a file into ``directory``; returns its path.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = directory / variant.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        graph, scheme = self.graph, None
+        if variant.precision == "int8" and variant.target != "savedmodel":
+            graph, ranges = self.integer
+            scheme = make_scheme(graph, ranges)
+        half = variant.precision == "float16"
+        options = {"input_dtype": variant.input_dtype, "batch": variant.batch}
+        if variant.target == "litert":
+            write_tflite(graph, path, scheme=scheme, half=half, **options)
+        elif variant.target == "savedmodel":
+            from mobilenets.deployment.savedmodel_file import write_savedmodel
+
+            write_savedmodel(graph, path, precision=variant.precision, **options)
+        elif variant.target == "onnx":
+            from mobilenets.deployment.onnx_file import write_onnx
+
+            write_onnx(graph, path, scheme=scheme, half=half, **options)
+        else:
+            _write_openvino(graph, path, scheme, half, options)
+        return path
+
+
+def _write_openvino(graph: Graph, path: Path, scheme: Scheme | None, half: bool, options: dict[str, Any]) -> None:
+    import openvino
+
+    from mobilenets.deployment.onnx_file import write_onnx
+
+    between = path.with_suffix(".onnx")
+    write_onnx(graph, between, scheme=scheme, **options)
+    try:
+        model = openvino.Core().read_model(str(between))
+        openvino.save_model(model, str(path), compress_to_fp16=half)
+    finally:
+        between.unlink(missing_ok=True)
