@@ -94,7 +94,7 @@ def test_photographs_are_recognized_in_keras_and_in_the_exported_file(model, pho
 
     status, out, _ = cli("export", model, "--json")
     assert status == 0
-    entry = json.loads(out)
+    (entry,) = json.loads(out)["artifacts"]
     assert entry["metrics"]["accuracy"] >= 18 / 20
     assert entry["metrics"]["top5_accuracy"] == 1
     assert entry["comparison"]["max_difference"] < 1e-4

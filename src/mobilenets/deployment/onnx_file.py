@@ -207,12 +207,8 @@ def _activation(file: _File, op: Op) -> None:
 
 
 def _affine(file: _File, op: Op) -> None:
-    if file.scheme.integer and is_bytes(op):
-        scale, zero = file.point(op.name)
-        source = "image_planes"
-        if file.input_dtype == "float32":
-            source = file.node("Cast", [source], "image_bytes", to=TensorProto.UINT8)
-        value = file.node("DequantizeLinear", [source, scale, zero], op.name)
+    if file.scheme.integer and file.input_dtype == "uint8" and is_bytes(op):
+        value = file.node("DequantizeLinear", ["image_planes", *file.point(op.name)], op.name)
         file.values[op.name, True] = file.values[op.name, False] = value
         return
     value = file.read(op.inputs[0])

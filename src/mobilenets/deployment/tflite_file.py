@@ -313,7 +313,7 @@ def _activation(file: _File, op: Op) -> None:
 
 
 def _affine(file: _File, op: Op) -> None:
-    if file.scheme.integer and is_bytes(op):
+    if file.scheme.integer and file.input_dtype == "uint8" and is_bytes(op):
         target = file.result(op, True)
         file.operator("QUANTIZE", [file.image], target, schema.QuantizeOptionsT(), 2)
         return

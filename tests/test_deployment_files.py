@@ -1,0 +1,279 @@
+"""Written files against the Keras model: same images in, same probabilities out, whatever network and format."""
+
+import numpy as np
+import pytest
+
+from mobilenets.architectures import FAMILY, network
+from mobilenets.deployment.runtimes import load
+from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.models import keras
+from mobilenets.models.builder import at_size, classifier
+
+SIZE = 64
+NETWORKS = [each.name for each in FAMILY]
+TORCH = {"padding": "symmetric", "epsilon": 1e-5, "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+
+
+def pixels(size: int = SIZE, count: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    patches = rng.integers(0, 206, (count, 4, 4, 3)).repeat(-(-size // 4), axis=1).repeat(-(-size // 4), axis=2)
+    return (patches[:, :size, :size] + rng.integers(0, 50, (count, size, size, 3))).astype(np.uint8)
+
+
+def shaken(model: keras.Model) -> keras.Model:
+    """Random statistics, which identities would hide, and logits that tell images apart without being sure."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.name in ("moving_mean", "beta", "bias"):
+                weight.assign(rng.normal(0, 0.2, weight.shape))
+            elif weight.name in ("moving_variance", "gamma"):
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            elif weight.name == "kernel" and len(weight.shape) == 4:
+                depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+                fan = np.prod(weight.shape[:2] if depthwise else weight.shape[:3])
+                weight.assign(rng.normal(0, (2 / fan) ** 0.5, weight.shape))
+    logits = keras.Model(model.input, model.get_layer("logits").output)
+    found = np.asarray(logits.predict_on_batch(pixels(model.input_shape[1])))
+    kernel, bias = model.get_layer("logits").get_weights()
+    scale = 1 / (found - found.mean(axis=0)).std()
+    model.get_layer("logits").set_weights([kernel * scale, (bias - found.mean(axis=0)) * scale])
+    return model
+
+
+def build(name: str, size: int = SIZE, alpha: float = 0.5, rho: float = 1.0, conventions: dict | None = None):
+    table = network(name).converted(conventions) if conventions else network(name)
+    return shaken(classifier(table, (size, size, 3), 10, alpha, rho))
+
+
+def probabilities(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    found = np.asarray(model.predict_on_batch(images))
+    assert np.abs(found[0] - found[1]).max() > 0.02  # the images are told apart
+    return found
+
+
+def run(model: keras.Model, variant: Variant, directory, images: np.ndarray, calibration: int = 5) -> np.ndarray:
+    for package in TARGETS[variant.target].packages:
+        pytest.importorskip(package)
+    path = Writer(model, list(images[:calibration])).write(variant, directory)
+    runner = load(path, TARGETS[variant.target].runtime, 2)
+    assert runner.batch == variant.batch
+    assert runner.input_dtype == variant.input_dtype
+    return runner(images)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float32_files_compute_what_keras_computes(name, tmp_path):
+    model, images = build(name), pixels()
+    expected = probabilities(model, images)
+    for target, kind in TARGETS.items():
+        if all(pytest.importorskip(package) for package in kind.packages):
+            found = run(model, Variant(target, batch=kind.batch), tmp_path, images)
+            # Attention makes more of the last digit.
+            np.testing.assert_allclose(found, expected, atol=3e-4 if "hybrid" in name else 1e-4, err_msg=target)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+def test_the_two_classics_too(name, tmp_path):
+    model, images = build(name, size=32, alpha=0.25), pixels(32)
+    expected = probabilities(model, images)
+    for target in ("litert", "onnx", "savedmodel"):
+        found = run(model, Variant(target, batch=TARGETS[target].batch), tmp_path, images)
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_small"])
+def test_half_precision_nearly_so_and_in_half_the_bytes(name, target, tmp_path):
+    model, images = build(name, alpha=0.25), pixels()
+    expected = probabilities(model, images)
+    found = run(model, Variant(target, "float16", batch=None), tmp_path, images)
+    assert 1e-7 < np.abs(found - expected).max() < 0.05
+    if target in ("litert", "onnx"):
+        sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+        run(model, Variant(target, batch=None), tmp_path, images)
+        assert sizes[0] < 0.6 * max(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_any_batch(target, precision, tmp_path):
+    model, images = build("v2", alpha=0.35), pixels()
+    found = [run(model, Variant(target, precision, batch=batch), tmp_path, images) for batch in (1, 3, None)]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-5)
+    if precision == "float32":
+        np.testing.assert_allclose(found[0], probabilities(model, images), atol=1e-4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_float_images_are_pixel_values_too(target, precision, tmp_path):
+    model, images = build("v1", alpha=0.25), pixels()
+    found = [run(model, Variant(target, precision, dtype, None), tmp_path, images) for dtype in ("uint8", "float32")]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_conventions_of_pytorch(target, tmp_path):
+    for size in (64, 65):
+        model, images = build("v2", size, conventions=TORCH), pixels(size)
+        found = run(model, Variant(target, batch=None), tmp_path, images)
+        np.testing.assert_allclose(found, probabilities(model, images), atol=1e-4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_resolution_multiplier_resizes_inside_the_file(target, tmp_path):
+    model, images = build("v1", 96, rho=0.75), pixels(96)
+    found = run(model, Variant(target, batch=None), tmp_path, images)
+    np.testing.assert_allclose(found, probabilities(model, images), atol=1e-4)
+
+
+def test_nothing_is_resized_where_the_images_have_the_resolution_already():
+    from mobilenets.deployment.graph import graph_of
+
+    model = build("v1", 96, rho=0.75)
+    assert "resize" in {op.kind for op in graph_of(model).ops}
+    small = at_size(model, 72)
+    assert "resize" not in {op.kind for op in graph_of(small).ops}
+    images = pixels(96)
+    resized = np.asarray(keras.ops.image.resize(images.astype(np.float32), (72, 72), "bilinear"))
+    np.testing.assert_allclose(small.predict_on_batch(resized), model.predict_on_batch(images), atol=1e-5)
+
+
+def test_dilation_survives(tmp_path):
+    table = network("v2")
+    model = shaken(classifier(table, (64, 64, 3), 10, 0.35, output_stride=8))
+    images = pixels()
+    for target in TARGETS:
+        found = run(model, Variant(target, batch=TARGETS[target].batch), tmp_path, images)
+        np.testing.assert_allclose(found, probabilities(model, images), atol=1e-4, err_msg=target)
+
+
+# -- integers -------------------------------------------------------------------------------------------------------
+
+
+def converted(model: keras.Model, images: np.ndarray, integers: bool = True) -> bytes:
+    """What TensorFlow's converter makes of a model."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TensorFlow's converter needs its backend")
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if integers:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_small", "v4_conv_small"])
+def test_integers_are_as_good_as_those_of_tensorflows_converter(name, tmp_path):
+    """Random weights, for which eight bits are harder than for trained ones; same images to calibrate on."""
+    model, images = build(name), pixels(count=16)
+    expected = probabilities(model, images)
+    (tmp_path / "theirs.tflite").write_bytes(converted(model, images))
+    found = {
+        "litert": run(model, Variant("litert", "int8"), tmp_path, images, 16),
+        "onnx": run(model, Variant("onnx", "int8", batch=None), tmp_path, images, 16),
+        "theirs": load(tmp_path / "theirs.tflite")(images),
+    }
+    errors = {who: np.sqrt(((values - expected) ** 2).mean()) for who, values in found.items()}
+    assert errors["litert"] < 1.2 * errors["theirs"]
+    assert errors["onnx"] < 1.2 * errors["theirs"]
+    if name != "v3_small":  # whose float parts round otherwise in either runtime
+        np.testing.assert_allclose(found["litert"], found["onnx"], atol=1e-5)
+
+
+def operators(path) -> list[tuple[str, list[str]]]:
+    """Name and types of inputs and outputs of every operator of a ``.tflite`` file, by the generated reader."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (graph,) = model.subgraphs
+    names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    types = {value: key for key, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        tensors = [graph.tensors[index] for index in (*operator.inputs, *operator.outputs)]
+        found.append((names[code.builtinCode], [types[tensor.type] for tensor in tensors]))
+    return found
+
+
+def layers_of(model: keras.Model) -> int:
+    kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense
+    return sum(isinstance(layer, kinds) for layer in model.layers)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_small"])
+def test_every_convolution_and_the_head_of_a_litert_file_are_integers(name, tmp_path):
+    model = build(name)
+    run(model, Variant("litert", "int8"), tmp_path, pixels())
+    found = operators(tmp_path / "model_int8.tflite")
+    weighted = [types for kind, types in found if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+    assert len(weighted) == layers_of(model)
+    assert all(types == ["INT8", "INT8", "INT32", "INT8"] for types in weighted)
+    floats = {kind for kind, types in found if types[-1] == "FLOAT32"}
+    assert floats <= {"DEQUANTIZE", "SOFTMAX", "HARD_SWISH", "ADD", "MUL"}
+    if name != "v3_small":  # whose hard sigmoid is an addition and a multiplication
+        assert floats == {"DEQUANTIZE", "SOFTMAX"}
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_small"])
+def test_every_convolution_and_the_head_of_an_onnx_file_are_integers(name, tmp_path):
+    """What ONNX Runtime makes of the file is what it computes."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = build(name)
+    run(model, Variant("onnx", "int8", batch=None), tmp_path, pixels())
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(tmp_path / "model_int8.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kinds.count("QLinearConv") + kinds.count("QGemm") == layers_of(model)
+    assert not {"Conv", "Gemm", "MatMul", "FusedConv"} & set(kinds)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_large", "v4_conv_small"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_xnnpack_takes_a_file_in_one_piece(name, precision, tmp_path):
+    from mobilenets.deployment.partitions import partitions
+
+    model = build(name)
+    run(model, Variant("litert", precision), tmp_path, pixels())
+    path = next(tmp_path.glob("*.tflite"))
+    assert partitions(path) == 1
+
+
+def test_operators_have_the_versions_that_tensorflows_converter_gives_them(tmp_path):
+    """Older runtimes on devices refuse by version what they do not know."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    def versions(content: bytes) -> dict[int, int]:
+        codes = schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes
+        return {code.builtinCode: code.version for code in codes}
+
+    model, images = build("v1", alpha=0.25), pixels()
+    for precision in ("float32", "int8"):
+        theirs = versions(converted(model, images, precision == "int8"))
+        run(model, Variant("litert", precision), tmp_path, images)
+        name = "model.tflite" if precision == "float32" else "model_int8.tflite"
+        ours = versions((tmp_path / name).read_bytes())
+        kinds = schema.BuiltinOperator
+        for kind in (kinds.CONV_2D, kinds.DEPTHWISE_CONV_2D, kinds.FULLY_CONNECTED, kinds.MEAN):
+            assert ours[kind] == theirs[kind], (precision, kind)
+
+
+def test_constants_are_aligned_as_the_format_asks(tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    run(build("v1", alpha=0.25), Variant("litert"), tmp_path, pixels())
+    content = (tmp_path / "model.tflite").read_bytes()
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.BuffersLength()):
+        buffer = model.Buffers(index)
+        if buffer.DataLength():
+            assert buffer._tab.Vector(buffer._tab.Offset(4)) % 16 == 0
