@@ -8,6 +8,7 @@ from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.models import keras
 from mobilenets.models.builder import at_size, classifier
+from mobilenets.models.layers import LayerScale
 
 SIZE = 64
 NETWORKS = [each.name for each in FAMILY]
@@ -21,14 +22,21 @@ def pixels(size: int = SIZE, count: int = 5) -> np.ndarray:
 
 
 def shaken(model: keras.Model) -> keras.Model:
-    """Random statistics, which identities would hide, and logits that tell images apart without being sure."""
+    """Random statistics, which identities would hide, and logits that tell images apart without being sure.
+
+    Variances are those that such kernels give, or greater, and residual branches small: otherwise values would grow
+    from block to block until float32 overflows.
+    """
     rng = np.random.default_rng(0)
     for layer in model.layers:
         for weight in layer.weights:
             if weight.name in ("moving_mean", "beta", "bias"):
                 weight.assign(rng.normal(0, 0.2, weight.shape))
-            elif weight.name in ("moving_variance", "gamma"):
-                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            elif weight.name == "moving_variance":
+                weight.assign(rng.uniform(0.7, 1.6, weight.shape))
+            elif weight.name == "gamma":
+                low, high = (0.2, 0.5) if isinstance(layer, LayerScale) else (0.5, 1.5)
+                weight.assign(rng.uniform(low, high, weight.shape))
             elif weight.name == "kernel" and len(weight.shape) == 4:
                 depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
                 fan = np.prod(weight.shape[:2] if depthwise else weight.shape[:3])
