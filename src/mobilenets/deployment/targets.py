@@ -1,5 +1,6 @@
 """What can be exported to, and the file of each."""
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,10 +180,9 @@ def _write_openvino(graph: Graph, path: Path, scheme: Scheme | None, half: bool,
 
     from mobilenets.deployment.onnx_file import write_onnx
 
-    between = path.with_suffix(".onnx")
-    write_onnx(graph, between, scheme=scheme, **options)
-    try:
+    with tempfile.TemporaryDirectory() as temporary:
+        between = Path(temporary) / "model.onnx"
+        write_onnx(graph, between, scheme=scheme, **options)
         model = openvino.Core().read_model(str(between))
         openvino.save_model(model, str(path), compress_to_fp16=half)
-    finally:
-        between.unlink(missing_ok=True)
+        del model  # it may keep the file's weights mapped, which some systems then do not remove
