@@ -1,6 +1,10 @@
 """Shared by all tests."""
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 
 # Before anything imports Keras: two threads' worth of logging belongs to no test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,8 +15,6 @@ import pytest
 @pytest.fixture
 def cli(capsys, monkeypatch):
     """Runs the command line in this process: ``cli("info", "v1") -> (status, stdout, stderr)``."""
-    import sys
-
     from mobilenets.cli import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -25,3 +27,21 @@ def cli(capsys, monkeypatch):
         return caught.value.code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """What `mobilenets demo --json` prints, in a process of its own as a user runs it, and where."""
+    place = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [sys.executable, "-m", "mobilenets", "demo", "--json"], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nothing of TensorFlow's
+    return place / "runs" / "demo", json.loads(done.stdout)
+
+
+@pytest.fixture
+def model(demo, tmp_path):
+    """A copy of the demo's model directory that a test may spoil."""
+    return shutil.copytree(demo[0], tmp_path / "model")

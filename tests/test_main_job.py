@@ -18,24 +18,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory):
-    """What `mobilenets demo --json` prints, in a process of its own as a user runs it, and where."""
-    place = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        [sys.executable, "-m", "mobilenets", "demo", "--json"], cwd=place, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # nothing of TensorFlow's
-    return place / "runs" / "demo", json.loads(done.stdout)
-
-
-@pytest.fixture
-def model(demo, tmp_path):
-    """A copy of the demo's model directory that a test may spoil."""
-    return shutil.copytree(demo[0], tmp_path / "model")
-
-
 def card_of(directory):
     return json.loads((directory / "card.json").read_text())
 

@@ -333,6 +333,60 @@ def predict(
 
 
 @app.command()
+def benchmark(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="A model directory, an exported file, or networks: v1,v2,v3-large.")
+    ],
+    alpha: Annotated[str, typer.Option(help="Width multipliers of networks.")] = "1",
+    size: Annotated[str | None, typer.Option(help="Their pixels.", show_default="each network's own")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Their files.", show_default="litert, onnx, openvino as installed")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the files.", show_default="all there are; float32,int8 of networks")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Run each file in all of these that take it.", show_default="in its own")
+    ] = None,
+    threads: Annotated[str | None, typer.Option(help="Numbers of threads.", show_default="every core")] = None,
+    batch: Annotated[str, typer.Option(help="Images a call.")] = "1",
+    rounds: Annotated[int, typer.Option(help="Turns of each file.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Of a turn.")] = 0.4,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json file; .csv and .png go beside it.", show_default="benchmark.json")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure latency, memory and size of every file, in turns, beside its accuracy and this machine's peak."""
+    from mobilenets.deployment.benchmark import Plan, check_out, write
+    from mobilenets.deployment.benchmark import benchmark as measure
+
+    run = Path(what)
+    out = out or (run if run.is_dir() and (run / "card.json").is_file() else Path()) / "benchmark.json"
+    check_out(out)
+    plan = Plan(
+        alphas=_numbers(alpha, "--alpha", float),
+        sizes=[_pixels(None, pixels, 0) for pixels in _numbers(size, "--size", int)] if size else None,
+        targets=_words(to) if to else None,
+        precisions=_words(precision) if precision else None,
+        runtimes=_words(runtime) if runtime else None,
+        threads=_numbers(threads, "--threads", int) if threads else None,
+        batches=_numbers(batch, "--batch", int),
+        rounds=rounds,
+        seconds=seconds,
+    )
+    with display.stages() as update:
+        found = measure(what, plan, update)
+    written = write(found, out)
+    display.warn([f"left out {entry['file']} in {entry['runtime']}: {entry['reason']}" for entry in found["skipped"]])
+    if json:
+        display.json_out(found)
+    else:
+        display.show_benchmark(found)
+        print(f"written {', '.join(map(str, written))}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Directory to write; replaced if it holds a model.")] = Path("runs/demo"),
     json: Json = False,
@@ -347,6 +401,17 @@ def demo(
 def _words(text: str) -> list[str]:
     """Words between commas, each once."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _numbers(text: str, option: str, kind: type) -> list[Any]:
+    """Numbers between commas."""
+    try:
+        found = [kind(word) for word in _words(text)]
+    except ValueError:
+        raise UserError(f"{option} must be numbers between commas, not {text!r}") from None
+    if not found:
+        raise UserError(f"{option} must name at least one number")
+    return found
 
 
 def _pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:

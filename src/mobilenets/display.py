@@ -70,6 +70,16 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a function of (what is being done, done, total) that moves a bar as `progress` does."""
+    out = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
 def show_info(report: dict[str, Any]) -> None:
     """Prints `mobilenets.info.describe`'s result."""
     out = console()
@@ -242,6 +252,71 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
             ),
         ]
     )
+
+
+def show_benchmark(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.deployment.benchmark.benchmark`'s result."""
+    rows = found["rows"]
+    known = any(row["accuracy"] is not None for row in rows)
+    threads, batches = ({row[key] for row in rows} for key in ("threads", "batch"))
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "file": lambda row: row["name"],
+        "runtime": lambda row: row["runtime"],
+        ">ms": lambda row: f"{row['median_ms']:.3g}",
+        ">p95": lambda row: f"{row['p95_ms']:.3g}",
+        ">of peak": lambda row: "" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}",
+        ">MiB": lambda row: "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 2**20:,.0f}",
+        ">MB": lambda row: f"{row['file_bytes'] / 1e6:,.2f}",
+    }
+    if len(threads) > 1:
+        columns[">threads"] = lambda row: str(row["threads"])
+    if len(batches) > 1:
+        columns |= {
+            ">batch": lambda row: str(row["batch"]),
+            ">images/s": lambda row: f"{row['images_per_second']:,.0f}",
+        }
+    if known:
+        columns[">top-1"] = lambda row: (
+            "" if row["accuracy"] is None else f"{'* ' if row['pareto'] else ''}{row['accuracy']:.1%}"
+        )
+    out = console()
+    if out.width < 100:
+        for name in (">p95", ">MiB"):
+            columns.pop(name)
+    result = table(*columns)
+    result.columns[0].min_width = 12
+    result.columns[1].no_wrap = True
+    before = None
+    for row in rows:
+        place = [row[key] for key in ("network", "width_multiplier", "resolution", "batch", "threads")]
+        if before not in (None, place):
+            result.add_section()
+        before = place
+        result.add_row(*(escape(cell(row)) for cell in columns.values()))
+    out.print(result)
+    machine = found["machine"]
+    best: dict[tuple[str, int], float] = {}
+    for peak in found["peaks"]:
+        key = (peak["precision"], peak["threads"])
+        best[key] = max(best.get(key, 0), peak["gmacs_per_second"])
+    peaks = ", ".join(f"{value:,.0f} GMAC/s in {precision} on {count}" for (precision, count), value in best.items())
+    print(f"{machine['processor']}, {machine['cores']} cores ({' '.join(machine['flags'])})")
+    call = f"a call{_always(batches, 'image')}{_always(threads, 'thread')}"
+    print(
+        f"ms: {call}, median of {rows[0]['rounds']} rounds' means · MiB: memory that loading and running took · "
+        "MB: the file"
+    )
+    print(f"peak: wide 1×1 convolutions, {peaks} threads")
+    if known:
+        print("*: no other file with as many threads and images a call is both faster and more accurate.")
+        for source in dict.fromkeys(row["accuracy_of"] for row in rows if row["accuracy_of"]):
+            print(f"top-1: {source}")
+
+
+def _always(values: set[int], what: str) -> str:
+    """What all rows have in common; nothing where they do not."""
+    (value,) = values if len(values) == 1 else (0,)
+    return f", {value} {what}{'' if value == 1 else 's'}" if value else ""
 
 
 def warn(lines: list[str]) -> None:
