@@ -149,9 +149,27 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     whole_factors = image.shape[1] % width == 0 and image.shape[0] % height == 0
     if whole_factors or image.size > 2**25:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    # For other factors OpenCV averages floats 1.3 to 2 times faster than bytes, and to the same bytes.
-    averaged = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    # For other factors OpenCV averages floats faster than bytes, and to the same bytes: 0.34 ms instead of 0.47 from
+    # 240 pixels to 224, but 0.90 with floats in new memory, which the system clears page by page.
+    floats, averaged = _floats(*image.shape[:2], 0), _floats(height, width, 1)
+    np.copyto(floats, image)
+    cv2.resize(floats, (width, height), dst=averaged, interpolation=cv2.INTER_AREA)
     return cv2.convertScaleAbs(averaged)
+
+
+def _floats(height: int, width: int, place: int) -> np.ndarray:
+    """Float32 ``(height, width, 3)`` of any content; each thread has one memory for each ``place``, kept if small."""
+    size = height * width * 3
+    if size > _KEPT:
+        return np.empty((height, width, 3), np.float32)
+    kept = _kept.__dict__.setdefault(place, np.empty(0, np.float32))
+    if kept.size < size:
+        kept = _kept.__dict__[place] = np.empty(size, np.float32)
+    return kept[:size].reshape(height, width, 3)
+
+
+_KEPT = 2**20  # floats, 4 MB
+_kept = threading.local()
 
 
 def fit(image: np.ndarray, size: int, crop: float = 1.0) -> np.ndarray:
@@ -281,7 +299,7 @@ def _to_rgb(picture: "Image.Image") -> "Image.Image":
     if picture.mode.startswith("I"):
         return _from_16_bits(picture)
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     layer = picture.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
         return layer.convert("RGB")
