@@ -1,9 +1,12 @@
 """``mobilenets predict``: from image files to classes."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -14,13 +17,16 @@ from mobilenets.data.images import ImageError, decode, fit, pixels_for
 from mobilenets.data.loader import available_threads
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import Artifact
-from mobilenets.deployment.fastest import fastest
+from mobilenets.deployment.fastest import BATCH, copies, fastest
 from mobilenets.deployment.runtimes import RUNTIMES, check_runtime, load
+from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 
-BATCH = 32  # images
+KERAS_BATCH = 32  # images a call of Keras, which takes milliseconds for a call itself
+SPARE = 1  # threads more than cores, which read files meanwhile
 MANY = 64  # images from which on it pays to find out which file is the fastest
-AHEAD = 3  # batches that are decoded while one is classified
+
+Run = Callable[[np.ndarray], np.ndarray]
 
 
 def predict(
@@ -32,7 +38,8 @@ def predict(
 ) -> dict[str, Any]:
     """Classifies images.
 
-    Images are decoded by several threads while others are classified.
+    Every core decodes and classifies a few images at a time, with a copy of the network to itself where the runtime
+    allows: no core waits for another.
 
     Args:
         model: a model directory, or an exported file.
@@ -63,21 +70,19 @@ def predict(
         files = find_images(paths)
         chosen = _choose(directory, card, runtime, precision, len(files))
         runtime = chosen.runtime
-    runner = load(chosen.path, runtime)
-    if runner.input_shape[2] != 3 or runner.input_shape[0] != runner.input_shape[1]:
-        raise UserError(f"{chosen.path}: takes images of shape {runner.input_shape}, not square ones with 3 channels")
-    run = _padded(runner) if runtime == "keras" else runner
     images, skipped = [], []
-    for names, pixels in _decoded(files, runner.input_shape[0], chosen.crop, skipped):
-        outputs = run(pixels)
-        if outputs.shape[1:] != (len(chosen.classes),):
-            raise UserError(
-                f"{chosen.path}: tells {outputs.shape[-1]} classes apart, but {len(chosen.classes)} are named"
-            )
-        best = np.argsort(-outputs, axis=1, kind="stable")[:, :top]
-        for name, row, order in zip(names, outputs, best, strict=True):
-            listed = [{"class": chosen.classes[index], "probability": float(row[index])} for index in order]
-            images.append({"file": str(name), "classes": listed})
+    with _loaded(chosen, runtime, len(files)) as (runs, size, batch):
+        for path, result in zip(files, _results(files, runs, size, chosen.crop, batch), strict=True):
+            if isinstance(result, str):
+                skipped.append({"file": str(path), "reason": result})
+                continue
+            if result.shape != (len(chosen.classes),):
+                raise UserError(
+                    f"{chosen.path}: tells {result.shape[-1]} classes apart, but {len(chosen.classes)} are named"
+                )
+            best = np.argsort(-result, kind="stable")[:top]
+            listed = [{"class": chosen.classes[index], "probability": float(result[index])} for index in best]
+            images.append({"file": str(path), "classes": listed})
     if not images:
         first = skipped[0]
         raise UserError(f"no image could be read; the first, {first['file']}: {first['reason']}")
@@ -102,21 +107,47 @@ def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str 
     return found
 
 
-def _padded(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+@contextmanager
+def _loaded(chosen: Artifact, runtime: str, count: int) -> Iterator[tuple[list[Run], int, int]]:
+    """Copies of a network that may run at the same time, for ``count`` images; pixels of a side; images a call.
+
+    What no card lists nobody has verified, and a damaged file may crash its runtime: it runs in processes of its own.
+    """
+    number, threads = copies(runtime, math.ceil(count / BATCH))
+    with ExitStack() as stack:
+        runs: list[Run] = []
+        for _ in range(number):
+            if chosen.card is None:
+                run = stack.enter_context(Worker(chosen.path, runtime, threads))
+                shape, fixed = tuple(run.about["input_shape"]), run.about["batch"]
+            else:
+                run = load(chosen.path, runtime, threads)
+                shape, fixed = run.input_shape, run.batch
+            runs.append(run)
+        if len(shape) != 3 or shape[2] != 3 or shape[0] != shape[1]:
+            raise UserError(f"{chosen.path}: takes images of shape {shape}, not square ones with 3 channels")
+        if runtime == "keras":
+            yield [_padded(run) for run in runs], shape[0], KERAS_BATCH
+        else:
+            yield runs, shape[0], fixed * max(1, BATCH // fixed) if fixed else BATCH
+
+
+def _padded(run: Run) -> Run:
     """Keras with one batch size, so that nothing is compiled a second time for the last images."""
 
     def padded(images: np.ndarray) -> np.ndarray:
-        filled = np.zeros((BATCH, *images.shape[1:]), np.uint8)
+        filled = np.zeros((KERAS_BATCH, *images.shape[1:]), np.uint8)
         filled[: len(images)] = images
         return run(filled)[: len(images)]
 
     return padded
 
 
-def _decoded(
-    files: list[Path], size: int, crop: float, skipped: list[dict[str, str]]
-) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """Batches of images that could be read, in order; the others are added to ``skipped``."""
+def _results(files: list[Path], runs: list[Run], size: int, crop: float, batch: int) -> Iterator[np.ndarray | str]:
+    """For each file, in order: its probabilities, or why it cannot be read."""
+    idle: SimpleQueue[Run] = SimpleQueue()
+    for run in runs:
+        idle.put(run)
 
     def read(path: Path) -> np.ndarray | str:
         try:
@@ -124,22 +155,28 @@ def _decoded(
         except ImageError as error:
             return str(error)
 
-    chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    with ThreadPoolExecutor(available_threads()) as pool:
-        waiting: deque[tuple[list[Path], list[Future]]] = deque()
-        for index in range(len(chunks) + AHEAD):
-            if index < len(chunks):
-                waiting.append((chunks[index], [pool.submit(read, path) for path in chunks[index]]))
-            if index < AHEAD or not waiting:
-                continue
-            chunk, futures = waiting.popleft()
-            names, pixels = [], []
-            for path, future in zip(chunk, futures, strict=True):
-                image = future.result()
-                if isinstance(image, str):
-                    skipped.append({"file": str(path), "reason": image})
-                else:
-                    names.append(path)
-                    pixels.append(image)
-            if names:
-                yield names, np.stack(pixels)
+    def classify(paths: list[Path]) -> list[np.ndarray | str]:
+        found = [read(path) for path in paths]
+        pixels = [image for image in found if not isinstance(image, str)]
+        if not pixels:
+            return found
+        run = idle.get()
+        try:
+            outputs = iter(run(np.stack(pixels)))
+        finally:
+            idle.put(run)
+        return [image if isinstance(image, str) else next(outputs) for image in found]
+
+    threads = max(available_threads(), len(runs)) + SPARE
+    waiting: deque[Future[list[np.ndarray | str]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+    try:
+        for start in range(0, len(files), batch):
+            waiting.append(pool.submit(classify, files[start : start + batch]))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        # Also when something failed: what has not begun never will, what has is soon done.
+        pool.shutdown(cancel_futures=True)
