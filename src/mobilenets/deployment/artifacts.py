@@ -4,12 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mobilenets import card as cards
-from mobilenets.deployment.runtimes import runtime_of
+from mobilenets.deployment.runtimes import RUNTIMES, runtime_of
 from mobilenets.errors import UserError
 from mobilenets.files import sha256
 
 LABELS = "labels.txt"
+ROUNDING = 1e-3  # that a probability may be below 0 or above 1
+LARGEST_LABELS = 2**24  # bytes
+# What a card says of a file, as far as anything reads it; where a runtime is to be chosen, all but the last two.
+_ENTRY = {"files": dict, "runtime": str, "precision": str, "processor": str, "latency_ms": dict}
+_MEASURED = {"metrics": dict, "comparison": dict}
+_NUMBERS = (("latency_ms", "median"), ("metrics", "accuracy"))
 
 
 @dataclass(frozen=True)
@@ -54,27 +62,70 @@ def digests(directory: Path, path: Path) -> dict[str, str]:
     return {part.relative_to(directory).as_posix(): sha256(part) for part in parts_of(path)}
 
 
+def check_entries(directory: Path, card: dict[str, Any]) -> None:
+    """Checks what a card says of its files, as far as it says anything: older versions said less.
+
+    Raises:
+        UserError: it says nonsense.
+    """
+    for entry in card.get("artifacts", []):
+        _check_entry(directory, entry)
+    refused = card.get("refused", [])
+    if not isinstance(refused, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in refused
+    ):
+        raise UserError(f"{directory / cards.CARD}: damaged, refused must be a list of files")
+
+
+def _check_entry(directory: Path, entry: dict[str, Any]) -> None:
+    known = {key: value for key, value in entry.items() if value is not None}
+    wrong = [key for key, kind in (_ENTRY | _MEASURED).items() if not isinstance(known.get(key, kind()), kind)]
+    if not wrong:
+        wrong = [f"{key}.{inner}" for key, inner in _NUMBERS if not _is_number(known.get(key, {}).get(inner, 0))]
+    if wrong:
+        raise UserError(
+            f"{directory / cards.CARD}: damaged, {' and '.join(wrong)} of {entry['file']} makes no sense; restore the "
+            "card, or remove the file's entry from it"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def verified(directory: Path, entry: dict[str, Any]) -> Path:
     """The path of a card's artifact, if the file is still the one that was measured.
 
     Raises:
-        UserError: the file is missing, lies outside the directory, or has changed since.
+        UserError: the card tells too little of the file, or nonsense; the file is missing, lies outside the directory,
+            or has changed since.
     """
     again = f"write it again with `mobilenets export {directory}`"
-    names = entry.get("files")
-    if not isinstance(entry.get("file"), str) or not isinstance(names, dict) or not names:
-        raise UserError(f"{directory}: its card is of another version and tells too little about a file; {again}")
+    _check_entry(directory, entry)
+    missing = [key for key in _ENTRY if entry.get(key) in (None, {})]
+    if missing or "median" not in entry["latency_ms"]:
+        raise UserError(
+            f"{directory}: its card is of another version and does not tell {' and '.join(missing or ['latency'])} of "
+            f"{entry['file']}; {again}"
+        )
+    if entry["runtime"] not in RUNTIMES:
+        raise UserError(f"{directory}: its card names a runtime for {entry['file']} that is not known; {again}")
+    names = entry["files"]
     for name in (entry["file"], *names):
-        if not (directory / name).resolve().is_relative_to(directory.resolve()):
-            raise UserError(f"{directory}: the card names a file outside the directory ({name}); not opened")
+        if "\0" in name or not (directory / name).resolve().is_relative_to(directory.resolve()):
+            raise UserError(f"{directory}: the card names a file outside the directory ({name!r}); not opened")
     path = directory / entry["file"]
-    for name, digest in names.items():
-        part = directory / name
-        if not part.is_file():
-            raise UserError(f"{part}: is gone; {again}")
-        if sha256(part) != digest:
-            raise UserError(f"{part}: is not the file that was measured; {again}")
-    if set(names) != {part.relative_to(directory).as_posix() for part in parts_of(path)}:
+    try:
+        for name, digest in names.items():
+            part = directory / name
+            if not part.is_file():
+                raise UserError(f"{part}: is gone; {again}")
+            if sha256(part) != digest:
+                raise UserError(f"{part}: is not the file that was measured; {again}")
+        found = {part.relative_to(directory).as_posix() for part in parts_of(path)}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    if set(names) != found:
         raise UserError(f"{path}: is not what was measured, it has other parts; {again}")
     return path
 
@@ -108,7 +159,33 @@ def find(path: Path | str) -> Artifact:
         if name == cards.MODEL:
             return Artifact(path, runtime, card["classes"], cards.crop(card), card, directory)
         raise UserError(f"{path}: the card beside it does not list it, so nobody has measured it; not used")
+    return Artifact(path, runtime, _labels(path))
+
+
+def _labels(path: Path) -> list[str]:
+    """The classes of a file that stands in no model directory."""
     labels = path.with_name(LABELS)
     if not labels.is_file():
         raise UserError(f"{path}: nobody tells its classes; keep it in its model directory, or {LABELS} beside it")
-    return Artifact(path, runtime, labels.read_text(encoding="utf-8").splitlines())
+    if labels.stat().st_size > LARGEST_LABELS:
+        raise UserError(f"{labels}: larger than any list of classes")
+    try:
+        names = labels.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{labels}: no text in UTF-8; it must hold a class a line") from None
+    if not names or not all(name.strip() for name in names):
+        raise UserError(f"{labels}: must hold a class a line, and no empty line")
+    return names
+
+
+def check_probabilities(path: Path, outputs: np.ndarray, classes: int) -> None:
+    """Checks that what a file gave (images, …) are probabilities of that many classes.
+
+    Raises:
+        UserError: they are not.
+    """
+    if outputs.shape[1:] != (classes,):
+        found = outputs.shape[1] if outputs.ndim == 2 else f"values of shape {outputs.shape[1:]}"
+        raise UserError(f"{path}: tells {found} classes apart, but {classes} are named")
+    if not np.isfinite(outputs).all() or outputs.min() < -ROUNDING or outputs.max() > 1 + ROUNDING:
+        raise UserError(f"{path}: what it gives are no probabilities, from 0 to 1")

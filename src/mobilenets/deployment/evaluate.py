@@ -30,10 +30,9 @@ def evaluate_file(path: Path | str, source: str | None = None, runtime: str | No
     about = found.card or {"classes": found.classes}
     data = evaluation_data(about, source)
     with Worker(found.path, runtime or found.runtime) as worker:
-        height, width, _ = worker.about["input_shape"]
-        if height != width:
-            raise UserError(f"{path}: takes images of {height}x{width} pixels, not square ones")
+        height, width, channels = worker.about["input_shape"]
+        if height != width or channels != 3:
+            raise UserError(f"{path}: takes images of {height}x{width}x{channels}, not square ones with 3 channels")
         outputs, labels = probabilities(worker, evaluation_batches(data.val, height, 64, crop=found.crop))
-    if outputs.shape[1:] != (len(found.classes),):
-        raise UserError(f"{path}: tells {outputs.shape[-1]} classes apart, but {len(found.classes)} are named")
+    artifacts.check_probabilities(found.path, outputs, len(found.classes))
     return measure(outputs, labels, data.classes)

@@ -3,8 +3,9 @@
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mobilenets.errors import UserError
 from mobilenets.quiet import quiet
 
 LARGEST_FILE = 2**31  # bytes; neither a flatbuffer nor a protobuf can be larger
+LARGEST_SIDE = 8192  # pixels; a damaged file may ask for images that no memory holds
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def load(path: Path | str, runtime: str | None = None, threads: int | None = Non
         threads: None takes every core.
 
     Raises:
-        UserError: the file is missing, damaged or of a kind that the runtime does not take, or the runtime is not
-            installed.
+        UserError: the file is missing, damaged, of a kind that the runtime does not take or none for images, or the
+            runtime is not installed. What fails later, while it runs, is a UserError too.
     """
     path = Path(path)
     runtime = runtime or runtime_of(path)
@@ -75,12 +77,41 @@ def load(path: Path | str, runtime: str | None = None, threads: int | None = Non
     threads = threads or os.cpu_count() or 1
     try:
         with quiet():
-            return entry.load(path, threads)
+            runner = entry.load(path, threads)
     except UserError:
         raise
     except Exception as error:  # each runtime has exceptions of its own, some of them of C++
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{path}: damaged, or not a file that {entry.title} can load ({reason[:200]})") from error
+        raise UserError(f"{path}: damaged, or not a file that {entry.title} can load ({_reason(error)})") from error
+    _check_input(path, runner)
+    return replace(runner, run=_checked(path, entry.title, runner.run))
+
+
+def _check_input(path: Path, runner: Runner) -> None:
+    """Checks that a file takes images, with pixel values as they are."""
+    shape = runner.input_shape
+    if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in shape):
+        raise UserError(f"{path}: takes values of shape {shape}, not images of one size (height, width, channels)")
+    if runner.input_dtype not in ("uint8", "float32"):
+        raise UserError(f"{path}: takes {runner.input_dtype} values, where pixels are uint8 or float32, 0..255")
+    if runner.batch is not None and runner.batch < 1:
+        raise UserError(f"{path}: damaged, it takes {runner.batch} images a call")
+
+
+def _checked(path: Path, title: str, run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    def checked(images: np.ndarray) -> np.ndarray:
+        try:
+            outputs = run(images)
+        except Exception as error:  # a damaged file may load and fail only now
+            raise UserError(f"{path}: damaged, {title} fails to run it ({_reason(error)})") from error
+        if outputs.dtype != np.float32 or outputs.shape[:1] != (len(images),):
+            raise UserError(f"{path}: gives {outputs.dtype} values of shape {outputs.shape} for {len(images)} images")
+        return outputs
+
+    return checked
+
+
+def _reason(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def runtime_of(path: Path | str) -> str:
@@ -131,6 +162,14 @@ def require(package: str) -> None:
 # -- one function a runtime -----------------------------------------------------------------------------------------
 
 
+def _only(path: Path, what: str, found: Any) -> Any:
+    """The one input or output of a file."""
+    found = list(found)
+    if len(found) != 1:
+        raise UserError(f"{path}: has {len(found)} {what}s, where one is expected")
+    return found[0]
+
+
 def _load_litert(path: Path, threads: int) -> Runner:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -139,7 +178,10 @@ def _load_litert(path: Path, threads: int) -> Runner:
         raise UserError(f"{path}: damaged or not a LiteRT file")
     interpreter = Interpreter(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    source = _only(path, "input", interpreter.get_input_details())
+    target = _only(path, "output", interpreter.get_output_details())
+    if not len(source["shape"]):
+        raise UserError(f"{path}: takes a single number, not images")
     batch = None if source["shape_signature"][0] < 0 else int(source["shape"][0])
     current = int(source["shape"][0])
 
@@ -163,10 +205,12 @@ def _load_onnxruntime(path: Path, threads: int) -> Runner:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (source,) = session.get_inputs()
-    (target,) = session.get_outputs()
+    source = _only(path, "input", session.get_inputs())
+    target = _only(path, "output", session.get_outputs())
+    if not source.shape:
+        raise UserError(f"{path}: takes a single number, not images")
     batch = source.shape[0] if isinstance(source.shape[0], int) else None
-    dtype = "uint8" if source.type == "tensor(uint8)" else "float32"
+    dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}.get(source.type, source.type)
 
     def run(images: np.ndarray) -> np.ndarray:
         return session.run([target.name], {source.name: images})[0]
@@ -186,16 +230,19 @@ def _load_openvino(path: Path, threads: int) -> Runner:
     }
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     request = compiled.create_infer_request()
-    (source,) = compiled.inputs
+    source = _only(path, "input", compiled.inputs)
+    _only(path, "output", compiled.outputs)
     shape = source.get_partial_shape()
-    batch = None if shape[0].is_dynamic else shape[0].get_length()
-    dtype = "uint8" if source.get_element_type() == openvino.Type.u8 else "float32"
+    if shape.rank.is_dynamic or not len(shape):
+        raise UserError(f"{path}: takes values of shape {shape}, not images")
+    batch, *sides = (None if side.is_dynamic else side.get_length() for side in shape)
+    dtype = source.get_element_type().to_dtype().name
 
     def run(images: np.ndarray) -> np.ndarray:
         request.infer([openvino.Tensor(np.ascontiguousarray(images), shared_memory=True)])
         return request.get_output_tensor().data.copy()
 
-    return Runner("openvino", tuple(side.get_length() for side in list(shape)[1:]), dtype, batch, threads, run)
+    return Runner("openvino", tuple(sides), dtype, batch, threads, run)
 
 
 def _load_tensorflow(path: Path, threads: int) -> Runner:
@@ -205,9 +252,13 @@ def _load_tensorflow(path: Path, threads: int) -> Runner:
         raise UserError(f"{path}: not a SavedModel, it holds no saved_model.pb")
     _set_threads(tf, threads)
     model = tf.saved_model.load(str(path))
+    if "serving_default" not in getattr(model, "signatures", {}):
+        raise UserError(f"{path}: has no signature serving_default, so nobody knows how to call it")
     function = model.signatures["serving_default"]
-    ((name, source),) = function.structured_input_signature[1].items()
-    ((output, _),) = function.structured_outputs.items()
+    name, source = _only(path, "input", function.structured_input_signature[1].items())
+    output, _ = _only(path, "output", function.structured_outputs.items())
+    if not source.shape.rank:
+        raise UserError(f"{path}: takes values of shape {source.shape}, not images")
 
     def run(images: np.ndarray) -> np.ndarray:
         return function(**{name: tf.constant(images)})[output].numpy()
