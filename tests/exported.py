@@ -1,0 +1,85 @@
+"""A small model with all its files, made once for every test that spoils a copy of them."""
+
+import functools
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mobilenets.architectures import V1
+from mobilenets.data import load
+from mobilenets.deployment.latency import summary
+from mobilenets.deployment.targets import PRECISIONS, TARGETS
+from mobilenets.deployment.worker import Worker
+
+HERE = [
+    target for target, kind in TARGETS.items() if all(importlib.util.find_spec(package) for package in kind.packages)
+]
+
+
+@functools.cache
+def exported(place: Path) -> Path:
+    """A model directory with a file for every target and precision that can be written here."""
+    from mobilenets.deployment import export
+    from mobilenets.training.classify import train
+    from mobilenets.training.settings import Settings
+
+    directory = place / "exported"
+    settings = Settings(epochs=4, batch_size=32, warmup_epochs=1)
+    train(load("digits"), directory, V1, 0.25, 32, settings, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "measure_latency", short_latency)
+        export.export(directory, HERE, PRECISIONS)
+    return directory
+
+
+def copy(place: Path, directory: Path, *files: str) -> Path:
+    """A copy that a test may spoil, with those of the files in ``export/`` alone whose names begin so."""
+    target = directory / "model"
+    shutil.copytree(exported(place), target, ignore=shutil.ignore_patterns("export", "pictures", ".candidate*"))
+    (target / "export").mkdir()
+    card = card_of(target)
+    kept = [entry for entry in card["artifacts"] if Path(entry["file"]).name in files]
+    for name in ["export/labels.txt", *(name for entry in kept for name in entry["files"])]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(exported(place) / name, target / name)
+    write_card(target, card | {"artifacts": kept})
+    return target
+
+
+def short_latency(worker: Worker, batch: int = 1) -> dict[str, Any]:
+    """What `measure_latency` gives, in a hundredth of the time: these tests are not about how fast files are."""
+    return summary([worker.times(batch, 0.02)]) | {"threads": worker.about["threads"]}
+
+
+def card_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "card.json").read_text())
+
+
+def write_card(directory: Path, card: dict[str, Any]) -> None:
+    (directory / "card.json").write_text(json.dumps(card))
+
+
+def samples(folder: Path, count: int = 6) -> Path:
+    """A folder of digits as PNG files."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for index, image in enumerate(load("digits").val.images[:: 360 // count][:count]):
+        Image.fromarray(np.asarray(image)).save(folder / f"{index}.png")
+    return folder
+
+
+def one_line(found: tuple[int, str, str], *words: str) -> str:
+    """Checks that a command failed as every mistake must; returns what it said."""
+    status, out, err = found
+    assert (status, out) == (2, ""), err
+    assert err.count("\n") == 1, err
+    assert err.startswith("mobilenets: error: ")
+    for word in words:
+        assert word in err
+    return err
