@@ -74,6 +74,28 @@ class _Buffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
+class _Quantization(schema.QuantizationParametersT):
+    """Scales and zero points. Those of weights are zeros of 8 bytes a channel, and are written once for each number of
+    channels: a tenth of a small file.
+    """
+
+    def __init__(self, scale: np.ndarray, zero_point: np.ndarray, axis: int, written: dict[bytes, int]) -> None:
+        super().__init__()
+        self.scale, self.zeroPoint, self.quantizedDimension = scale, zero_point, axis
+        self.written = written
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        key = self.zeroPoint.tobytes()
+        if key not in self.written:
+            self.written[key] = builder.CreateNumpyVector(self.zeroPoint)
+        scale = builder.CreateNumpyVector(self.scale)
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddZeroPoint(builder, self.written[key])
+        schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
+        return schema.QuantizationParametersEnd(builder)
+
+
 class _File:
     """What has been written so far."""
 
@@ -84,6 +106,7 @@ class _File:
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
         self.codes: dict[int, schema.OperatorCodeT] = {}
+        self.zero_points: dict[bytes, int] = {}  # -> where they are in the file
         self.values: dict[tuple[str, bool], int] = {}  # (operation, in integers) -> tensor
         self.shapes = {IMAGE: graph.input_shape} | {op.name: op.shape for op in graph.ops}
         zero = next((self.scheme.points[op.name] for op in graph.ops if scheme and is_bytes(op)), None)
@@ -115,11 +138,10 @@ class _File:
             made.buffer = len(self.buffers)
             self.buffers.append(_Buffer(data=content))
         if point or scales is not None:
-            made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale = np.float32([point[0]]) if point else scales
+            scale = np.float32([point[0]]) if point else scales
             shift = 128 if dtype == "int8" else 0
-            made.quantization.zeroPoint = np.int64([point[1] - shift]) if point else np.zeros(len(scales), np.int64)
-            made.quantization.quantizedDimension = axis
+            zero_point = np.int64([point[1] - shift]) if point else np.zeros(len(scales), np.int64)
+            made.quantization = _Quantization(scale, zero_point, axis, self.zero_points)
         self.tensors.append(made)
         return len(self.tensors) - 1
 
