@@ -69,7 +69,7 @@ def full_card(names, images=200, metrics=None):
         "runtime": "litert",
         "precision": "float32",
         "input_dtype": "uint8",
-        "sha256": "0123456789abcdef" * 4,
+        "files": {"export/model.tflite": "0123456789abcdef" * 4},
         "bytes": 3_381_112,
         "comparison": {
             "images": images,
@@ -78,7 +78,9 @@ def full_card(names, images=200, metrics=None):
             "top1_agreement": 0.995,
         },
         "metrics": metrics | {"accuracy": metrics["accuracy"] - 0.01},
-        "latency_ms": {"median": 2.054, "p50": 2.05, "p95": 2.3, "p99": 2.6, "threads": 2, "rounds": 5},
+        "latency_ms": {"median": 2.054, "p50": 2.05, "p95": 2.3, "p99": 2.6, "threads": 2, "rounds": 5, "batch": 4},
+        "load_ms": 12.5,
+        "memory": {"before": 100 * 2**20, "peak": 112 * 2**20},
         "measured": "2026-02-03T10:12:13Z",
     }
     card = {
@@ -161,6 +163,9 @@ def test_a_full_card(tmp_path, monkeypatch):
         "99.5 %",
         "1.2·10⁻⁶",
         "2.05 ms",
+        "4 images a call",
+        "loads in 12.5 ms",
+        "12.6 MB of memory",
         "sha256 0123456789ab…",
         "72.5 %, in epoch 2 of 2",
         "1 437",
@@ -190,7 +195,8 @@ def test_hostile_names_stay_names(tmp_path):
     card = json.loads((directory / "card.json").read_text())
     card["data"] |= {"source": HOSTILE[1], "name": HOSTILE[0], "notes": [HOSTILE[0]]}
     card["environment"]["processor"] = card["artifacts"][0]["file"] = card["command"] = HOSTILE[1]
-    card["network"] = card["tool"] = card["created"] = card["artifacts"][0]["sha256"] = HOSTILE[0]
+    card["network"] = card["tool"] = card["created"] = HOSTILE[0]
+    card["artifacts"][0]["files"] = {HOSTILE[1]: HOSTILE[0]}
     (directory / "card.json").write_text(json.dumps(card))
     page = Page(render(directory))
     assert "script" not in page.tags

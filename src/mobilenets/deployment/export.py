@@ -221,7 +221,7 @@ def _measured(
             "bytes": sum(part.stat().st_size for part in parts_of(path)),
             "comparison": comparison,
             "metrics": measure(outputs, truth.labels, classes),
-            "latency_ms": measure_latency(worker),
+            "latency_ms": measure_latency(worker, about["batch"] or 1),
             "load_ms": round(about["load_seconds"] * 1e3, 1),
             "memory": worker.memory(),
             "processor": cards.processor(),

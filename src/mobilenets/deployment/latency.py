@@ -22,7 +22,7 @@ def measure_latency(worker: Worker, batch: int = 1) -> dict[str, Any]:
         batch: images a call.
     """
     (rounds,) = interleaved([worker], [batch])
-    return summary(rounds) | {"threads": worker.about["threads"]}
+    return summary(rounds) | {"threads": worker.about["threads"], "batch": batch}
 
 
 def interleaved(

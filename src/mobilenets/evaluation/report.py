@@ -153,9 +153,17 @@ def _artifacts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "runtime_name": RUNTIMES.get(artifact.get("runtime"), artifact.get("runtime")),
                 "difference": accuracy - reference if both else None,
                 "digest": next(iter((artifact.get("files") or {}).values()), None),
+                "memory_bytes": _memory(artifact),
             }
         )
     return found
+
+
+def _memory(artifact: Mapping[str, Any]) -> int | None:
+    """What loading and running a file added to the memory of its process; None where that was not measured."""
+    memory = artifact.get("memory") or {}
+    known = formats.is_number(memory.get("peak")) and formats.is_number(memory.get("before"))
+    return memory["peak"] - memory["before"] if known else None
 
 
 def _shipped(artifacts: list[dict[str, Any]]) -> dict[str, Any]:
