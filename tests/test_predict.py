@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,8 @@ def made(tmp_path_factory) -> Path:
                 "target": target,
                 "runtime": kind.runtime,
                 "precision": precision,
+                "input_shape": [SIZE, SIZE, 3],
+                "batch": kind.batch,
                 "latency_ms": {"median": 1.0},
                 "processor": "another",
             }
@@ -259,3 +262,43 @@ def test_files_for_several_images_a_call(made, photos, tmp_path, batch):
     # Nothing but the last call is filled up with empty images.
     assert all(size % batch == 0 for size in sorted(sizes)[1:])
     assert sum(sizes) == COUNT
+
+
+def test_a_file_for_smaller_images_is_taken_only_where_it_is_named(model, photos):
+    card = cards.read_card(model)
+    small, whole, _ = card["artifacts"]
+    small |= {"input_shape": [SIZE // 2, SIZE // 2, 3], "latency_ms": {"median": 0.01}, "processor": cards.processor()}
+    cards.write_card(model, card)
+    found = predict.predict(model, [photos / "1.jpg"])
+    assert found["file"] != str(model / small["file"])
+    found = predict.predict(model, [photos / "1.jpg"], runtime="litert", precision="int8")
+    assert found["file"] == str(model / whole["file"])
+
+
+def test_a_file_that_takes_several_images_a_call_is_judged_by_the_image(model, photos):
+    card = cards.read_card(model)
+    for entry, median, batch in zip(card["artifacts"], (3.0, 8.0, 4.0), (1, 4, None), strict=True):
+        entry |= {"latency_ms": {"median": median}, "batch": batch, "processor": cards.processor()}
+    cards.write_card(model, card)
+    assert predict.predict(model, [photos / "1.jpg"])["file"] == str(model / card["artifacts"][1]["file"])
+
+
+@pytest.mark.parametrize("nonsense", [[1], {"x": 1}, None, "fast"])
+def test_nonsense_about_speed_in_a_card_is_measured_anew(model, photos, nonsense):
+    cards.write_card(model, cards.read_card(model) | {"speed": nonsense})
+    assert len(predict.predict(model, [photos])["images"]) == COUNT
+    assert all(value > 0 for value in list(cards.read_card(model)["speed"].values())[-1].values())
+
+
+def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(model, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"pip install 'mobilenets\[onnx\]'"):
+        predict.predict(model, [photos / "1.jpg"], runtime="onnxruntime")
+
+
+def test_a_runtime_that_is_no_name_is_told(model, photos):
+    card = cards.read_card(model)
+    card["artifacts"][0]["runtime"] = ["litert"]
+    cards.write_card(model, card)
+    with pytest.raises(UserError, match="damaged"):
+        predict.predict(model, [photos / "1.jpg"])

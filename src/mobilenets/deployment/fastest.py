@@ -60,7 +60,9 @@ def fastest(directory: Path, card: dict[str, Any], entries: list[dict[str, Any]]
         return min(
             artifacts,
             key=lambda artifact: (
-                artifact.entry["latency_ms"]["median"] if artifact.entry["processor"] == here else float("inf")
+                artifact.entry["latency_ms"]["median"] / (artifact.entry.get("batch") or 1)
+                if artifact.entry["processor"] == here
+                else float("inf")
             ),
         )
     times = _times(directory, card, artifacts)
@@ -75,7 +77,10 @@ def _runs_here(entry: dict[str, Any]) -> bool:
 def _times(directory: Path, card: dict[str, Any], artifacts: list[Artifact]) -> dict[str, float]:
     """Milliseconds an image of every artifact on this machine, if all copies are as fast as one alone."""
     machine = f"{cards.processor()}, {os.cpu_count()} cores"
-    known = card.setdefault("speed", {}).setdefault(machine, {})
+    # A card from elsewhere may hold anything.
+    remembered = card["speed"] if isinstance(card.get("speed"), dict) else {}
+    known = remembered.get(machine)
+    known = {key: value for key, value in known.items() if _is_time(value)} if isinstance(known, dict) else {}
     missing = [artifact for artifact in artifacts if known.get(_key(artifact)) is None]
     if missing:
         workers: dict[str, Worker] = {}
@@ -94,9 +99,14 @@ def _times(directory: Path, card: dict[str, Any], artifacts: list[Artifact]) -> 
             for worker in workers.values():
                 worker.close()
         known |= {key: round(statistics.median(times), 4) for key, times in rounds.items()}
+        card["speed"] = remembered | {machine: known}
         with suppress(UserError):  # a directory that cannot be written is measured anew each time
             cards.write_card(directory, card)
     return {artifact.entry["file"]: known[_key(artifact)] for artifact in artifacts}
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < float("inf")
 
 
 def _key(artifact: Artifact) -> str:

@@ -18,7 +18,7 @@ from mobilenets.data.loader import available_threads
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import Artifact
 from mobilenets.deployment.fastest import BATCH, copies, fastest
-from mobilenets.deployment.runtimes import RUNTIMES, check_runtime, load
+from mobilenets.deployment.runtimes import RUNTIMES, check_runtime, load, require
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 
@@ -67,6 +67,7 @@ def predict(
     else:
         directory = Path(model)
         card = cards.read_card(directory)
+        artifacts.check_entries(directory, card)
         files = find_images(paths)
         chosen = _choose(directory, card, runtime, precision, len(files))
         runtime = chosen.runtime
@@ -76,10 +77,7 @@ def predict(
             if isinstance(result, str):
                 skipped.append({"file": str(path), "reason": result})
                 continue
-            if result.shape != (len(chosen.classes),):
-                raise UserError(
-                    f"{chosen.path}: tells {result.shape[-1]} classes apart, but {len(chosen.classes)} are named"
-                )
+            artifacts.check_probabilities(chosen.path, result[None], len(chosen.classes))
             best = np.argsort(-result, kind="stable")[:top]
             listed = [{"class": chosen.classes[index], "probability": float(result[index])} for index in best]
             images.append({"file": str(path), "classes": listed})
@@ -101,7 +99,11 @@ def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str 
     if not entries:
         kind = " ".join(filter(None, [precision, "" if runtime == "auto" else RUNTIMES[runtime].title]))
         raise UserError(f"{directory}: holds no file for {kind}; write one with `mobilenets export {directory}`")
-    found = fastest(directory, card, entries, count >= MANY)
+    if runtime != "auto":
+        require(RUNTIMES[runtime].package)
+    # A file for smaller images is faster and less accurate; who wants it names it.
+    own = [entry for entry in entries if entry.get("input_shape") == card["input_shape"]]
+    found = fastest(directory, card, own or entries, count >= MANY)
     if found is None:
         raise UserError(f"{directory}: no runtime for its exported files is installed; name one: --runtime keras")
     return found
