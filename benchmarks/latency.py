@@ -72,11 +72,9 @@ def write_files(name: str, directory: Path) -> dict[str, tuple[Path, str]]:
         for precision in ("float32", "int8"):
             path = writer.write(Variant(target, precision, batch=kind.batch), directory / "ours")
             found[f"ours {target} {precision}"] = (path, kind.runtime)
-    found["ours litert float32 batch32"] = (writer.write(Variant("litert", batch=32), directory / "ours"), "litert")
-    found["ours litert int8 batch32"] = (
-        writer.write(Variant("litert", "int8", batch=32), directory / "ours"),
-        "litert",
-    )
+            if kind.batch:
+                path = writer.write(Variant(target, precision, batch=32), directory / "ours")
+                found[f"ours {target} {precision} batch32"] = (path, kind.runtime)
     found["ours onnx int8 in openvino"] = (directory / "ours" / "model_int8.onnx", "openvino")
     (directory / "tools").mkdir()
     for contender, (path, runtime, error) in public_tools.write_files(model, images, directory / "tools").items():

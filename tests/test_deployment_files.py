@@ -51,6 +51,7 @@ def shaken(model: keras.Model) -> keras.Model:
 
 def build(name: str, size: int = SIZE, alpha: float = 0.5, rho: float = 1.0, conventions: dict | None = None):
     table = network(name).converted(conventions) if conventions else network(name)
+    keras.utils.set_random_seed(0)
     return shaken(classifier(table, (size, size, 3), 10, alpha, rho))
 
 
@@ -179,19 +180,21 @@ def converted(model: keras.Model, images: np.ndarray, integers: bool = True) -> 
 @pytest.mark.parametrize("name", ["v1", "v2", "v3_small", "v4_conv_small"])
 def test_integers_are_as_good_as_those_of_tensorflows_converter(name, tmp_path):
     """Random weights, for which eight bits are harder than for trained ones; same images to calibrate on."""
-    model, images = build(name), pixels(count=16)
+    model, images = build(name), pixels(count=64)  # fewer leave it to chance who is nearer
     expected = probabilities(model, images)
-    (tmp_path / "theirs.tflite").write_bytes(converted(model, images))
+    (tmp_path / "theirs.tflite").write_bytes(converted(model, images[:16]))
     found = {
         "litert": run(model, Variant("litert", "int8"), tmp_path, images, 16),
         "onnx": run(model, Variant("onnx", "int8", batch=None), tmp_path, images, 16),
+        "openvino": run(model, Variant("openvino", "int8"), tmp_path, images, 16),
         "theirs": load(tmp_path / "theirs.tflite")(images),
     }
     errors = {who: np.sqrt(((values - expected) ** 2).mean()) for who, values in found.items()}
-    assert errors["litert"] < 1.2 * errors["theirs"]
-    assert errors["onnx"] < 1.2 * errors["theirs"]
+    for who in ("litert", "onnx", "openvino"):
+        assert errors[who] < 1.1 * errors["theirs"], who
     if name != "v3_small":  # whose float parts round otherwise in either runtime
-        np.testing.assert_allclose(found["litert"], found["onnx"], atol=1e-5)
+        same = np.isclose(found["litert"], found["onnx"], rtol=0, atol=1e-5).all(axis=1)
+        assert same.mean() > 0.9  # a sum that lies between two integers is rounded up in one and down in the other
 
 
 def operators(path) -> list[tuple[str, list[str]]]:

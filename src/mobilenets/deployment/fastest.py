@@ -16,9 +16,8 @@ from mobilenets.errors import UserError
 
 # Images a call, where a file takes any number: more do not fit the processor's caches, and run up to a third slower.
 BATCH = 4
-# These take every core for each call: OpenVINO binds the threads of all its copies to the same first cores, and
-# TensorFlow has one set of threads in a process.
-ALONE = ("openvino", "tensorflow", "keras")
+# These take every core for each call: TensorFlow has one set of threads in a process.
+ALONE = ("tensorflow", "keras")
 COPIES = 8  # at most, since each holds the weights
 ROUNDS, SECONDS = 3, 0.3
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mobilenets import __version__
 from mobilenets.deployment.graph import IMAGE, Graph, Op
-from mobilenets.deployment.scheme import Scheme, integer_weights, is_bytes
+from mobilenets.deployment.scheme import FUSED, Scheme, integer_weights, is_bytes
 from mobilenets.files import writing
 
 OPSET, IR = 17, 8  # the oldest that know all operations but those below, for old runtimes on devices
@@ -186,8 +186,10 @@ _LAYOUT = {
 
 
 def _activate(file: _File, op: Op, value: str) -> str:
+    if op.activation is None:
+        return value
     # Integers that begin at zero cut off by themselves, and end where the calibrated values do.
-    if op.activation is None or (file.integer(op) and file.scheme.points[op.name][1] == 0):
+    if op.activation in FUSED and file.integer(op) and file.scheme.points[op.name][1] == 0:
         return value
     name = f"{op.name}_{op.activation}"
     if op.activation == "relu6":

@@ -227,6 +227,8 @@ def _load_openvino(path: Path, threads: int) -> Runner:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
+        # Otherwise it binds the threads of every copy in a process to the same first cores.
+        "ENABLE_CPU_PINNING": False,
     }
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     request = compiled.create_infer_request()
