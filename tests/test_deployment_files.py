@@ -71,8 +71,13 @@ def run(model: keras.Model, variant: Variant, directory, images: np.ndarray, cal
     return runner(images)
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("name", NETWORKS)
+def some_on_every_backend(names: list[str]) -> list:
+    """One network of each kind on whatever backend is tested; the others, whose layers are the same, on the default."""
+    everywhere = ("v1", "v3_small", "v4_conv_small", "v4_hybrid_medium")
+    return [pytest.param(name, marks=pytest.mark.backend) if name in everywhere else name for name in names]
+
+
+@pytest.mark.parametrize("name", some_on_every_backend(NETWORKS))
 def test_float32_files_compute_what_keras_computes(name, tmp_path):
     model, images = build(name), pixels()
     expected = probabilities(model, images)
@@ -246,6 +251,23 @@ def test_every_convolution_and_the_head_of_an_onnx_file_are_integers(name, tmp_p
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kinds.count("QLinearConv") + kinds.count("QGemm") == layers_of(model)
     assert not {"Conv", "Gemm", "MatMul", "FusedConv"} & set(kinds)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3_small"])
+def test_openvino_computes_every_convolution_in_integers(name, tmp_path):
+    """What it makes of the file, the first convolution and hard swish included."""
+    openvino = pytest.importorskip("openvino")
+    model = build(name)
+    run(model, Variant("openvino", "int8"), tmp_path, pixels())
+    compiled = openvino.Core().compile_model(
+        str(tmp_path / "model_int8.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    found = [info for info in nodes if "Convolution" in info["layerType"].astype(str)]
+    assert len(found) == sum(
+        isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) for layer in model.layers
+    )
+    assert all("I8" in info["primitiveType"].astype(str).upper() for info in found)
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "v3_large", "v4_conv_small"])

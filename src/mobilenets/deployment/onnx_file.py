@@ -210,7 +210,7 @@ def _activation(file: _File, op: Op) -> None:
 
 
 def _affine(file: _File, op: Op) -> None:
-    if file.scheme.integer and file.input_dtype == "uint8" and is_bytes(op):
+    if file.input_dtype == "uint8" and is_bytes(op) and file.scheme.points.get(op.name, (0, 0))[0] == 1:
         value = file.node("DequantizeLinear", ["image_planes", *file.point(op.name)], op.name)
         file.values[op.name, True] = file.values[op.name, False] = value
         return

@@ -48,13 +48,9 @@ class Weights:
 def integer_form(graph: Graph) -> Graph:
     """The graph in the shape in which it is calibrated and written in integers.
 
-    Activations that integers cannot compute stand alone, since what they read needs a range of its own; and the mean
-    of the pixels, 127.5 as a rule, becomes a whole number where it is the same for all channels, so that the bytes of
-    an image are already its integers. The half that is missing goes into the bias of the first convolution; its
-    padding alone is off by that half of a step.
-
-    OpenVINO wants neither, and is given the graph as it is: it computes any activation on a convolution's sums before
-    it rounds them (V3-Large is a third slower with a rounding between them), and an image's bytes in float32.
+    Activations that integers cannot compute stand alone, since what they read needs a range of its own. OpenVINO alone
+    takes them as they are, with `whole_mean` all it needs: it computes any activation on a convolution's sums before
+    it rounds them, and V3-Large is a third slower with a rounding between the two.
     """
     ops: list[Op] = []
     renamed: dict[str, str] = {}
@@ -66,10 +62,15 @@ def integer_form(graph: Graph) -> Graph:
         renamed[op.name] = f"{op.name}_{op.activation}"
         ops.append(replace(op, activation=None))
         ops.append(Op(renamed[op.name], "activation", (op.name,), op.shape, activation=op.activation))
-    return _whole_mean(replace(graph, ops=tuple(ops)))
+    return whole_mean(replace(graph, ops=tuple(ops)))
 
 
-def _whole_mean(graph: Graph) -> Graph:
+def whole_mean(graph: Graph) -> Graph:
+    """The graph with a whole number for the mean of the pixels, 127.5 as a rule, where it is the same for all channels.
+
+    The bytes of an image are then already its integers, where otherwise each would lie between two. The half that is
+    missing goes into the bias of the first convolution; its padding alone is off by that half of a step.
+    """
     first, *rest = graph.ops
     readers = [op for op in rest if first.name in op.inputs]
     if not _subtracts_from_pixels(first) or len(readers) != 1 or readers[0].kind != "conv":
