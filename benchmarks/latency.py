@@ -42,6 +42,7 @@ from mobilenets.files import write_json, writing
 
 NETWORKS = {"v1": "mobilenetv1_100", "v2": "mobilenetv2_100", "v3_large": "mobilenetv3_large_100"}  # and timm's names
 SIZE, CLASSES, CALIBRATION = 224, 1000, 16
+MANY = " batch32"  # ends the name of a file made for 32 images a call
 AI_EDGE = f"tools {public_tools.AI_EDGE}"
 TODAY = ("model.predict", "tf.function", "torch eager", "torch.jit frozen", "torch.compile")
 RESULT = Path(__file__).parent / "results" / "latency"
@@ -74,7 +75,7 @@ def write_files(name: str, directory: Path) -> dict[str, tuple[Path, str]]:
             found[f"ours {target} {precision}"] = (path, kind.runtime)
             if kind.batch:
                 path = writer.write(Variant(target, precision, batch=32), directory / "ours")
-                found[f"ours {target} {precision} batch32"] = (path, kind.runtime)
+                found[f"ours {target} {precision}{MANY}"] = (path, kind.runtime)
     found["ours onnx int8 in openvino"] = (directory / "ours" / "model_int8.onnx", "openvino")
     (directory / "tools").mkdir()
     for contender, (path, runtime, error) in public_tools.write_files(model, images, directory / "tools").items():
@@ -181,46 +182,50 @@ class Today:
 
 
 def measure(
-    name: str, files: dict[str, tuple[Path, str]], directory: Path, threads: int, batch: int, rounds: int
+    name: str, files: dict[str, tuple[Path, str]], directory: Path, threads: int, batches: list[int], rounds: int
 ) -> list[dict[str, Any]]:
-    """One network, number of threads and images a call: all contenders in turns."""
-    one_size = {contender for contender in files if "batch32" in contender}
-    if batch == 1:
-        files = {key: value for key, value in files.items() if key not in one_size}
-    else:  # the file made for so many images takes the place of that for one
-        files = {key: files.get(f"{key} batch32", value) for key, value in files.items() if key not in one_size}
+    """One network and number of threads: all contenders in turns, for each number of images a call."""
+    makers = {key: lambda place=place: Worker(*place, threads) for key, place in files.items()}
+    if AI_EDGE in files:
+        makers[AI_EDGE] = lambda: Today(AI_EDGE, name, directory, threads)
+    makers |= {f"today {way}": lambda way=way: Today(way, name, directory, threads) for way in TODAY}
+    rows = []
     with ExitStack() as stack:
-        workers: dict[str, Any] = {}
-        makers = {key: lambda place=place: Worker(*place, threads) for key, place in files.items()}
-        if AI_EDGE in files:
-            makers[AI_EDGE] = lambda: Today(AI_EDGE, name, directory, threads)
-        makers |= {f"today {way}": lambda way=way: Today(way, name, directory, threads) for way in TODAY}
+        loaded: dict[str, Any] = {}
         for contender, maker in makers.items():
             try:
-                worker = stack.enter_context(maker())
-                worker.times(batch, 0)
-                workers[contender] = worker
+                loaded[contender] = stack.enter_context(maker())
             except Exception as error:
                 print(f"{name}: {contender}: failed: {str(error)[-300:]}", file=sys.stderr)
-        times = interleaved(list(workers.values()), [batch] * len(workers), rounds)
-    means = {
-        contender: [statistics.mean(turn) for turn in turns] for contender, turns in zip(workers, times, strict=True)
-    }
-    predict = means["today model.predict"]
-    rows = []
-    for contender, turns in zip(workers, times, strict=True):
-        path, runtime = files.get(contender, (None, None))
-        ratios = [theirs / mine for theirs, mine in zip(predict, means[contender], strict=True)]
-        rows.append(
-            {
-                **{"network": name, "threads": threads, "batch": batch, "contender": contender, "runtime": runtime},
-                **{f"{key}_ms": value for key, value in summary(turns).items() if key not in ("rounds", "runs")},
-                "times_as_fast_as_predict": round(statistics.median(ratios), 2),
-                "partitions": partitions(path) if runtime == "litert" else None,
-                "file_bytes": path.stat().st_size if path and path.is_file() else None,
-                "means_ms": [round(value, 4) for value in means[contender]],
-            }
-        )
+        for batch in batches:
+            workers = {}
+            for contender, worker in loaded.items():
+                # The file made for so many images takes the place of that for one.
+                suited = contender.endswith(MANY) == (batch == 32 and f"{contender.removesuffix(MANY)}{MANY}" in loaded)
+                if suited:
+                    try:
+                        worker.times(batch, 0)
+                        workers[contender.removesuffix(MANY)] = (worker, files.get(contender, (None, None)))
+                    except Exception as error:
+                        print(f"{name}: {contender}: failed: {str(error)[-300:]}", file=sys.stderr)
+            times = interleaved([worker for worker, _ in workers.values()], [batch] * len(workers), rounds)
+            means = {who: [statistics.mean(turn) for turn in turns] for who, turns in zip(workers, times, strict=True)}
+            for (contender, (_, (path, runtime))), turns in zip(workers.items(), times, strict=True):
+                predict = means["today model.predict"]
+                ratios = [theirs / mine for theirs, mine in zip(predict, means[contender], strict=True)]
+                rows.append(
+                    {
+                        **{"network": name, "threads": threads, "batch": batch},
+                        **{"contender": contender, "runtime": runtime},
+                        **{
+                            f"{key}_ms": value for key, value in summary(turns).items() if key not in ("rounds", "runs")
+                        },
+                        "times_as_fast_as_predict": round(statistics.median(ratios), 2),
+                        "partitions": partitions(path) if runtime == "litert" else None,
+                        "file_bytes": path.stat().st_size if path and path.is_file() else None,
+                        "means_ms": [round(value, 4) for value in means[contender]],
+                    }
+                )
     return rows
 
 
@@ -267,13 +272,16 @@ def main() -> None:
             directory = Path(temporary) / name
             directory.mkdir()
             files = write_files(name, directory)
-            for batch in map(int, options.batch.split(",")):
-                for threads in map(int, options.threads.split(",")):
-                    found = measure(name, files, directory, threads, batch, options.rounds)
-                    rows += found
-                    print(f"{name}, {threads} threads, {batch} images a call", flush=True)
-                    for row in sorted(found, key=lambda row: row["median_ms"]):
-                        print(f"  {row['median_ms']:9.2f} ms  {row['contender']}", flush=True)
+            batches = list(map(int, options.batch.split(",")))
+            for threads in map(int, options.threads.split(",")):
+                found = measure(name, files, directory, threads, batches, options.rounds)
+                rows += found
+                for row in sorted(found, key=lambda row: (row["batch"], row["median_ms"])):
+                    print(
+                        f"{name:9} {threads} threads {row['batch']:2} images {row['median_ms']:9.2f} ms  "
+                        f"{row['contender']}",
+                        flush=True,
+                    )
     load["end"] = os.getloadavg()[0]
     report = {
         "benchmark": "latency",
