@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("keras")
 
 from exported import HERE, card_of, copy, exported, one_line, samples, write_card
+from mobilenets.deployment import worker
 from mobilenets.deployment.runtimes import load
 
 CUTS = {"nothing": 0, "ten bytes": 10, "half": 0.5, "all but a byte": -1}
@@ -333,3 +334,9 @@ def test_what_is_no_probability_is_not_measured_as_one(loose, cli):
     path = tiny_onnx(loose / "other.onnx", [IMAGE])
     assert load(path)(np.full((2, 32, 32, 3), 200, np.uint8)).max() == 200
     one_line(cli("evaluate", path, "--data", "digits"), "what it gives are no probabilities")
+
+
+def test_a_runtime_that_hangs_is_ended(loose, cli, images, monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE", 0.05)  # not even a process begins so soon
+    said = "model.tflite: its runtime gave no answer for 0.05 seconds"
+    one_line(cli("predict", loose / "model.tflite", images), said)

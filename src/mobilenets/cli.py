@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mobilenets import __version__, display
+from mobilenets import __version__, display, options
 from mobilenets.errors import UserError
+from mobilenets.options import Alpha, Directory, Json, Model, Net, Rho, Runtime, Seed, Size, Source, ValFraction
 
 app = typer.Typer(
     name="mobilenets",
@@ -19,25 +20,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Directory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A model directory, made by `train`.", show_default=False)
-]
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A model directory, or an exported file.", show_default=False)
-]
-Runtime = Annotated[str, typer.Option(help="auto, litert, onnxruntime, openvino, tensorflow or keras.")]
-Source = Annotated[
-    str,
-    typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
-]
-Net = Annotated[str, typer.Option(help="Network: v1, v2, v3-large, v4-conv-small, …; `info --compare` lists them.")]
-Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
-Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
-Size = Annotated[int | None, typer.Option(help="Pixels of the image's side, instead of --rho.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Of weights, split, order and augmentation.")]
-ValFraction = Annotated[float, typer.Option(help="Share of the images to evaluate on, where there is no val/.")]
 
 
 def _version(wanted: bool) -> None:
@@ -75,7 +57,7 @@ def info(
     from mobilenets.info import describe
 
     table = architectures.network(network)
-    report = describe(table, alpha, _pixels(rho, size, table.resolution), classes, output_stride)
+    report = describe(table, alpha, options.pixels(rho, size, table.resolution), classes, output_stride)
     display.json_out(report) if json else display.show_info(report)
 
 
@@ -160,7 +142,7 @@ def train(
     table = architectures.network(net)
     images = _load(source, seed, val_fraction)
     _warn(images)
-    pixels = _pixels(rho, size, table.resolution, images.native_size)
+    pixels = options.pixels(rho, size, table.resolution, images.native_size)
     architectures.check((pixels, pixels, 3), len(images.classes), alpha)
     from mobilenets.training.settings import Settings
 
@@ -240,7 +222,7 @@ def weights(
         table,
         source,
         alpha,
-        _pixels(None, size, table.resolution),
+        options.pixels(None, size, table.resolution),
         normalization=normalization,
         classes=classes,
         overwrite=overwrite,
@@ -303,11 +285,11 @@ def export(
 
     entries = write(
         run,
-        _words(to),
-        _words(precision),
+        options.words(to),
+        options.words(precision),
         input_dtype=input,
         batch=batch,
-        size=_pixels(None, size, 0) or None,
+        size=options.pixels(None, size, 0) or None,
         max_drop=max_drop,
         threads=threads,
         calibration=calibrate,
@@ -365,13 +347,13 @@ def benchmark(
     out = out or (run if run.is_dir() and (run / "card.json").is_file() else Path()) / "benchmark.json"
     check_out(out)
     plan = Plan(
-        alphas=_numbers(alpha, "--alpha", float),
-        sizes=[_pixels(None, pixels, 0) for pixels in _numbers(size, "--size", int)] if size else None,
-        targets=_words(to) if to else None,
-        precisions=_words(precision) if precision else None,
-        runtimes=_words(runtime) if runtime else None,
-        threads=_numbers(threads, "--threads", int) if threads else None,
-        batches=_numbers(batch, "--batch", int),
+        alphas=options.numbers(alpha, "--alpha", float),
+        sizes=[options.pixels(None, pixels, 0) for pixels in options.numbers(size, "--size", int)] if size else None,
+        targets=options.words(to) if to else None,
+        precisions=options.words(precision) if precision else None,
+        runtimes=options.words(runtime) if runtime else None,
+        threads=options.numbers(threads, "--threads", int) if threads else None,
+        batches=options.numbers(batch, "--batch", int),
         rounds=rounds,
         seconds=seconds,
     )
@@ -398,35 +380,6 @@ def demo(
     display.json_out(found) if json else display.show_demo(found)
 
 
-def _words(text: str) -> list[str]:
-    """Words between commas, each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-
-
-def _numbers(text: str, option: str, kind: type) -> list[Any]:
-    """Numbers between commas."""
-    try:
-        found = [kind(word) for word in _words(text)]
-    except ValueError:
-        raise UserError(f"{option} must be numbers between commas, not {text!r}") from None
-    if not found:
-        raise UserError(f"{option} must name at least one number")
-    return found
-
-
-def _pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:
-    """The image's side from --rho, a share of the paper's ``resolution``, or --size, whichever is given."""
-    if rho is not None and size is not None:
-        raise UserError("--rho and --size say the same in two ways; give one of them")
-    if rho is not None:
-        if not 0 < rho <= 1:
-            raise UserError(f"--rho must be in (0, 1], not {rho:g}")
-        return round(rho * resolution)
-    if size is not None and not 8 <= size <= 4096:
-        raise UserError(f"--size must be from 8 to 4096 pixels, not {size}")
-    return size or default or resolution
-
-
 def _load(source: str, seed: int, val_fraction: float) -> Any:
     """Loads a data set; shows a bar while a folder is looked through."""
     from mobilenets.data import load
@@ -446,6 +399,10 @@ def _warn(images: Any, most: int = 20) -> None:
     display.warn(lines)
 
 
+# What a verb that was stopped has kept.
+_RESUMES = {"train": "; go on from the last epoch with --resume"}
+
+
 def _command() -> str:
     return shlex.join(["mobilenets", *sys.argv[1:]])
 
@@ -460,7 +417,7 @@ def main() -> None:
     except typer.TyperException as error:
         sys.exit(_fail(f"{error.format_message()} (see mobilenets --help)"))
     except (KeyboardInterrupt, typer.Abort):
-        print("\nmobilenets: stopped; `train` goes on from its last epoch with --resume", file=sys.stderr)
+        print(f"\nmobilenets: stopped{_RESUMES.get(next(iter(sys.argv[1:]), None), '')}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)  # whoever read the output, such as `head`, has left

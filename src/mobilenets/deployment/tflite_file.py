@@ -4,25 +4,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mobilenets.deployment.graph import IMAGE, Graph, Op
+from mobilenets.deployment.graph import Graph, Op
 from mobilenets.deployment.scheme import Scheme, integer_weights, is_bytes
+from mobilenets.deployment.tflite_container import File
 from mobilenets.files import writing
 
 _FUSED = {
     None: schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
-}
-_TYPES = {
-    "float32": schema.TensorType.FLOAT32,
-    "float16": schema.TensorType.FLOAT16,
-    "int32": schema.TensorType.INT32,
-    "uint8": schema.TensorType.UINT8,
-    "int8": schema.TensorType.INT8,
 }
 
 
@@ -50,7 +43,7 @@ def write_tflite(
     Raises:
         UserError: ``path`` cannot be written.
     """
-    file = _File(graph, input_dtype, batch, scheme, half)
+    file = File(graph, input_dtype, batch, scheme, half)
     for op in graph.ops:
         _WRITE[op.kind](file, op)
     targets = [file.read(name, False) for name in outputs or [graph.output.name]]
@@ -58,181 +51,10 @@ def write_tflite(
         temporary.write_bytes(file.finish(targets, list(outputs) or ["probabilities"]))
 
 
-class _Buffer(schema.BufferT):
-    """Aligned to 16 bytes, as the format asks and the generated code forgets."""
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        content = None if self.data is None else np.ascontiguousarray(self.data).tobytes()
-        if content is not None:
-            builder.StartVector(1, len(content), 16)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            vector = builder.EndVector()
-        schema.BufferStart(builder)
-        if content is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
-
-
-class _Quantization(schema.QuantizationParametersT):
-    """Scales and zero points. Those of weights are zeros of 8 bytes a channel, and are written once for each number of
-    channels: a tenth of a small file.
-    """
-
-    def __init__(self, scale: np.ndarray, zero_point: np.ndarray, axis: int, written: dict[bytes, int]) -> None:
-        super().__init__()
-        self.scale, self.zeroPoint, self.quantizedDimension = scale, zero_point, axis
-        self.written = written
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        key = self.zeroPoint.tobytes()
-        if key not in self.written:
-            self.written[key] = builder.CreateNumpyVector(self.zeroPoint)
-        scale = builder.CreateNumpyVector(self.scale)
-        schema.QuantizationParametersStart(builder)
-        schema.QuantizationParametersAddScale(builder, scale)
-        schema.QuantizationParametersAddZeroPoint(builder, self.written[key])
-        schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
-        return schema.QuantizationParametersEnd(builder)
-
-
-class _File:
-    """What has been written so far."""
-
-    def __init__(self, graph: Graph, input_dtype: str, batch: int | None, scheme: Scheme | None, half: bool) -> None:
-        self.scheme = scheme or Scheme({}, frozenset())
-        self.batch, self.half = batch, half
-        self.buffers = [_Buffer()]  # the first is that of all tensors without content
-        self.tensors: list[schema.TensorT] = []
-        self.operators: list[schema.OperatorT] = []
-        self.codes: dict[int, schema.OperatorCodeT] = {}
-        self.zero_points: dict[bytes, int] = {}  # -> where they are in the file
-        self.values: dict[tuple[str, bool], int] = {}  # (operation, in integers) -> tensor
-        self.shapes = {IMAGE: graph.input_shape} | {op.name: op.shape for op in graph.ops}
-        zero = next((self.scheme.points[op.name] for op in graph.ops if scheme and is_bytes(op)), None)
-        point = zero if input_dtype == "uint8" else None
-        self.image = self.tensor(IMAGE, graph.input_shape, input_dtype, point=point)
-        self.input_dtype = input_dtype
-
-    def tensor(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: str = "float32",
-        content: np.ndarray | None = None,
-        constant: bool = False,
-        point: tuple[float, int] | None = None,
-        scales: np.ndarray | None = None,
-        axis: int = 0,
-    ) -> int:
-        """Adds a tensor: of the whole batch, unless it is constant, as it is with ``content``."""
-        made = schema.TensorT()
-        made.name, made.type = name.encode(), _TYPES[dtype]
-        made.hasRank = True
-        made.shape = list(shape)
-        if content is None and not constant:
-            made.shape = [self.batch or 1, *shape]
-            if self.batch is None:
-                made.shapeSignature = [-1, *shape]
-        if content is not None:
-            made.buffer = len(self.buffers)
-            self.buffers.append(_Buffer(data=content))
-        if point or scales is not None:
-            scale = np.float32([point[0]]) if point else scales
-            shift = 128 if dtype == "int8" else 0
-            zero_point = np.int64([point[1] - shift]) if point else np.zeros(len(scales), np.int64)
-            made.quantization = _Quantization(scale, zero_point, axis, self.zero_points)
-        self.tensors.append(made)
-        return len(self.tensors) - 1
-
-    def constant(self, name: str, values: Any) -> int:
-        values = np.asarray(values)
-        return self.tensor(name, values.shape, values.dtype.name, values)
-
-    def operator(self, code: str, inputs: list[int], output: int, options: Any = None, version: int = 1) -> None:
-        """Adds an operation of the schema, with the least version that knows how it is used."""
-        number = getattr(schema.BuiltinOperator, code)
-        entry = self.codes.setdefault(number, schema.OperatorCodeT())
-        entry.builtinCode, entry.deprecatedBuiltinCode = number, min(number, 127)
-        entry.version = max(entry.version, version)
-        made = schema.OperatorT()
-        made.opcodeIndex = list(self.codes).index(number)
-        made.inputs, made.outputs = inputs, [output]
-        if options is not None:
-            made.builtinOptions = options
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self.operators.append(made)
-
-    def integer(self, op: Op) -> bool:
-        """Whether an operation is computed in integers."""
-        return op.name in self.scheme.integer
-
-    def result(self, op: Op, integer: bool, name: str | None = None, shape: tuple[int, ...] | None = None) -> int:
-        """A tensor for what an operation gives."""
-        shape = op.shape if shape is None else shape
-        if integer:
-            index = self.tensor(name or op.name, shape, "int8", point=self.scheme.points[op.name])
-        else:
-            index = self.tensor(name or op.name, shape)
-        self.values[op.name, integer] = index
-        return index
-
-    def read(self, name: str, integer: bool) -> int:
-        """The tensor of an operation's output, converted where it was computed in the other kind of number."""
-        if (name, integer) in self.values:
-            return self.values[name, integer]
-        shape = self.shapes[name]
-        if name == IMAGE and not integer:
-            index = self.image
-            if self.input_dtype != "float32":
-                index = self.tensor("pixels", shape)
-                self.operator("CAST", [self.image], index, schema.CastOptionsT())
-        elif integer:
-            index = self.tensor(f"{name}_int8", shape, "int8", point=self.scheme.points[name])
-            self.operator("QUANTIZE", [self.read(name, False)], index, schema.QuantizeOptionsT())
-        else:
-            index = self.tensor(f"{name}_float", shape)
-            self.operator("DEQUANTIZE", [self.values[name, True]], index, schema.DequantizeOptionsT(), 2)
-        self.values[name, integer] = index
-        return index
-
-    def weights(self, name: str, values: np.ndarray) -> int:
-        """A constant tensor of weights, stored in half precision where asked for."""
-        if not self.half:
-            return self.constant(name, values.astype(np.float32))
-        stored = self.constant(f"{name}_half", values.astype(np.float16))
-        index = self.tensor(name, values.shape, constant=True)
-        self.operator("DEQUANTIZE", [stored], index, schema.DequantizeOptionsT(), 3)
-        return index
-
-    def finish(self, targets: list[int], names: list[str]) -> bytes:
-        """The file's bytes."""
-        graph = schema.SubGraphT()
-        graph.tensors, graph.operators = self.tensors, self.operators
-        graph.inputs, graph.outputs, graph.name = [self.image], targets, b"main"
-        signature = schema.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
-        signature.inputs = [_named(IMAGE, self.image)]
-        signature.outputs = [_named(name, index) for name, index in zip(names, targets, strict=True)]
-        model = schema.ModelT()
-        model.version, model.description = 3, b"mobilenets"
-        model.operatorCodes, model.subgraphs = list(self.codes.values()), [graph]
-        model.buffers, model.signatureDefs = self.buffers, [signature]
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-
-def _named(name: str, index: int) -> schema.TensorMapT:
-    made = schema.TensorMapT()
-    made.name, made.tensorIndex = name.encode(), index
-    return made
-
-
 # -- operations -----------------------------------------------------------------------------------------------------
 
 
-def _linear(file: _File, op: Op) -> None:
+def _linear(file: File, op: Op) -> None:
     integer = file.integer(op)
     source = file.read(op.inputs[0], integer)
     source, padding = _padded(file, op, source, integer)
@@ -255,7 +77,7 @@ def _linear(file: _File, op: Op) -> None:
         _activate(file, op, target)
 
 
-def _padded(file: _File, op: Op, source: int, integer: bool) -> tuple[int, int]:
+def _padded(file: File, op: Op, source: int, integer: bool) -> tuple[int, int]:
     """The input with its margins, and what the operation has to add itself."""
     if op.kind == "dense" or not any(op.margins):
         return source, schema.Padding.VALID
@@ -306,7 +128,7 @@ def _dense_options(op: Op, padding: int, integer: bool) -> tuple[str, Any, int]:
 _OPTIONS = {"conv": _conv_options, "depthwise": _conv_options, "dense": _dense_options}
 
 
-def _activate(file: _File, op: Op, source: int) -> None:
+def _activate(file: File, op: Op, source: int) -> None:
     """Puts an activation that no operation has built in behind ``source``."""
     if op.activation == "hard_sigmoid":
         raised = file.tensor(f"{op.name}_raised", op.shape)
@@ -324,17 +146,17 @@ def _activate(file: _File, op: Op, source: int) -> None:
     file.operator(code, [source], file.result(op, False), options)
 
 
-def _shared(file: _File, name: str, value: float) -> int:
+def _shared(file: File, name: str, value: float) -> int:
     if (name, False) not in file.values:
         file.values[name, False] = file.constant(name, np.float32(value))
     return file.values[name, False]
 
 
-def _activation(file: _File, op: Op) -> None:
+def _activation(file: File, op: Op) -> None:
     _activate(file, op, file.read(op.inputs[0], False))
 
 
-def _affine(file: _File, op: Op) -> None:
+def _affine(file: File, op: Op) -> None:
     if file.scheme.integer and file.input_dtype == "uint8" and is_bytes(op):
         target = file.result(op, True)
         file.operator("QUANTIZE", [file.image], target, schema.QuantizeOptionsT(), 2)
@@ -355,7 +177,7 @@ def _add_options(op: Op) -> schema.AddOptionsT:
     return options
 
 
-def _pairwise(file: _File, op: Op) -> None:
+def _pairwise(file: File, op: Op) -> None:
     integer = file.integer(op)
     inputs = [file.read(name, integer) for name in op.inputs]
     fused = op.activation in _FUSED
@@ -370,7 +192,7 @@ def _pairwise(file: _File, op: Op) -> None:
         _activate(file, op, target)
 
 
-def _max_pool(file: _File, op: Op) -> None:
+def _max_pool(file: File, op: Op) -> None:
     integer = file.integer(op)
     options = schema.Pool2DOptionsT()
     same = op.margins == _same(file.shapes[op.inputs[0]], op)
@@ -381,7 +203,7 @@ def _max_pool(file: _File, op: Op) -> None:
     file.operator("MAX_POOL_2D", [source], file.result(op, integer), options, 2 if integer else 1)
 
 
-def _mean(file: _File, op: Op) -> None:
+def _mean(file: File, op: Op) -> None:
     integer = file.integer(op)
     options = schema.ReducerOptionsT()
     options.keepDims = len(op.shape) == 3
@@ -390,31 +212,31 @@ def _mean(file: _File, op: Op) -> None:
     file.operator("MEAN", [source, axes], file.result(op, integer), options, 2 if integer else 1)
 
 
-def _flatten(file: _File, op: Op) -> None:
+def _flatten(file: File, op: Op) -> None:
     integer = file.integer(op)
     _reshape(file, file.read(op.inputs[0], integer), file.result(op, integer), op.name, op.shape)
 
 
-def _reshape(file: _File, source: int, target: int, name: str, shape: tuple[int, ...]) -> None:
+def _reshape(file: File, source: int, target: int, name: str, shape: tuple[int, ...]) -> None:
     options = schema.ReshapeOptionsT()
     options.newShape = [-1, *shape]
     file.operator("RESHAPE", [source, file.constant(f"{name}_shape", np.int32([-1, *shape]))], target, options)
 
 
-def _softmax(file: _File, op: Op) -> None:
+def _softmax(file: File, op: Op) -> None:
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     file.operator("SOFTMAX", [file.read(op.inputs[0], False)], file.result(op, False), options)
 
 
-def _resize(file: _File, op: Op) -> None:
+def _resize(file: File, op: Op) -> None:
     options = schema.ResizeBilinearOptionsT()
     options.halfPixelCenters = True
     size = file.constant(f"{op.name}_size", np.int32(op.shape[:2]))
     file.operator("RESIZE_BILINEAR", [file.read(op.inputs[0], False), size], file.result(op, False), options, 3)
 
 
-def _attention(file: _File, op: Op) -> None:
+def _attention(file: File, op: Op) -> None:
     """softmax(queries · keys) · values, all heads as rows of one product: they share keys and values."""
     flat = []
     for name in op.inputs:

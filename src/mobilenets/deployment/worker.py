@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mobilenets.errors import UserError
+
+PATIENCE = 600  # seconds for an answer; a batch of the slowest network takes some
 
 
 class Worker:
@@ -82,12 +85,24 @@ class Worker:
         return self._receive()
 
     def _receive(self) -> tuple[dict[str, Any], Any]:
+        ended = threading.Event()  # by us
+
+        def end() -> None:
+            ended.set()
+            self._process.kill()
+
+        watch = threading.Timer(PATIENCE, end)
+        watch.start()
         try:
             answer, array = _read(self._process.stdout)
         except (EOFError, ValueError):
             code = self._process.wait()
+            if ended.is_set():
+                raise UserError(f"{self.path}: its runtime gave no answer for {PATIENCE:g} seconds") from None
             how = f"by signal {-code}" if code < 0 else f"with status {code}"
             raise UserError(f"{self.path}: the process that ran it ended {how}{self._last_words()}") from None
+        finally:
+            watch.cancel()
         if "error" in answer:
             raise UserError(answer["error"])
         return answer, array

@@ -1,0 +1,56 @@
+"""Options that several verbs share, and how their words are read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mobilenets.errors import UserError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Directory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A model directory, made by `train`.", show_default=False)
+]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model directory, or an exported file.", show_default=False)
+]
+Runtime = Annotated[str, typer.Option(help="auto, litert, onnxruntime, openvino, tensorflow or keras.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
+]
+Net = Annotated[str, typer.Option(help="Network: v1, v2, v3-large, v4-conv-small, …; `info --compare` lists them.")]
+Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
+Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
+Size = Annotated[int | None, typer.Option(help="Pixels of the image's side, instead of --rho.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Of weights, split, order and augmentation.")]
+ValFraction = Annotated[float, typer.Option(help="Share of the images to evaluate on, where there is no val/.")]
+
+
+def words(text: str) -> list[str]:
+    """Words between commas, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def numbers(text: str, option: str, kind: type) -> list[Any]:
+    """Numbers between commas."""
+    try:
+        found = [kind(word) for word in words(text)]
+    except ValueError:
+        raise UserError(f"{option} must be numbers between commas, not {text!r}") from None
+    if not found:
+        raise UserError(f"{option} must name at least one number")
+    return found
+
+
+def pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:
+    """The image's side from --rho, a share of the paper's ``resolution``, or --size, whichever is given."""
+    if rho is not None and size is not None:
+        raise UserError("--rho and --size say the same in two ways; give one of them")
+    if rho is not None:
+        if not 0 < rho <= 1:
+            raise UserError(f"--rho must be in (0, 1], not {rho:g}")
+        return round(rho * resolution)
+    if size is not None and not 8 <= size <= 4096:
+        raise UserError(f"--size must be from 8 to 4096 pixels, not {size}")
+    return size or default or resolution
