@@ -48,6 +48,7 @@ bench: $(VENV)/installed peers
 	$(BIN)/python benchmarks/jpeg_to_label.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ai-edge-quantizer nncf tf2onnx
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/latency.py --again
 	$(BIN)/python benchmarks/fine_tune.py $(V2)
 	$(BIN)/python benchmarks/exported_files.py $(V2)
 
