@@ -24,7 +24,7 @@ HERE = [
 @functools.cache
 def exported(place: Path) -> Path:
     """A model directory with a file for every target and precision that can be written here."""
-    from mobilenets.deployment import export
+    from mobilenets.deployment import export, verify
     from mobilenets.training.classify import train
     from mobilenets.training.settings import Settings
 
@@ -32,7 +32,7 @@ def exported(place: Path) -> Path:
     settings = Settings(epochs=4, batch_size=32, warmup_epochs=1)
     train(load("digits"), directory, V1, 0.25, 32, settings, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "measure_latency", short_latency)
+        patch.setattr(verify, "measure_latency", short_latency)
         export.export(directory, HERE, PRECISIONS)
     return directory
 

@@ -145,7 +145,7 @@ def test_the_resolution_multiplier_resizes_inside_the_file(target, tmp_path):
 
 
 def test_nothing_is_resized_where_the_images_have_the_resolution_already():
-    from mobilenets.deployment.graph import graph_of
+    from mobilenets.models.graph import graph_of
 
     model = build("v1", 96, rho=0.75)
     assert "resize" in {op.kind for op in graph_of(model).ops}

@@ -15,8 +15,7 @@ pytest.importorskip("keras")
 
 from exported import HERE, card_of, copy, exported, one_line, samples, short_latency, write_card
 from mobilenets.data import load as load_data
-from mobilenets.deployment import export as exporting
-from mobilenets.deployment import targets
+from mobilenets.deployment import targets, verify
 from mobilenets.deployment.export import export
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import PRECISIONS, TARGETS, Variant
@@ -27,7 +26,7 @@ SUFFIX = {target: TARGETS[target].suffix for target in TARGETS}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(exporting, "measure_latency", short_latency)
+    monkeypatch.setattr(verify, "measure_latency", short_latency)
 
 
 @pytest.fixture(scope="session")
@@ -232,13 +231,13 @@ def test_a_file_that_cannot_be_loaded_is_refused(model, cli, monkeypatch):
 
 
 def test_a_file_that_kills_its_process_is_refused_and_harms_nobody(model, cli, monkeypatch):
-    class Killed(exporting.Worker):
+    class Killed(verify.Worker):
         def __call__(self, images):
             if self.path.suffix == ".tflite":
                 os.kill(self._process.pid, signal.SIGSEGV)
             return super().__call__(images)
 
-    monkeypatch.setattr(exporting, "Worker", Killed)
+    monkeypatch.setattr(verify, "Worker", Killed)
     one_line(
         cli("export", model, "--to", ",".join(BOTH)), "model.tflite.refused: refused, it cannot be run", "signal 11"
     )

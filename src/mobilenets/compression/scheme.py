@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mobilenets.deployment.graph import IMAGE, LINEAR, Graph, Op
+from mobilenets.models import keras
+from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op
 
 Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value of its output
 
@@ -24,10 +25,17 @@ class Scheme:
     """Attributes:
     points: operation -> scale and zero point (0..255) of its output.
     integer: the operations computed in integers.
+    weight_bits: of each weight, 8 or 4; sums and activations have theirs either way.
     """
 
     points: dict[str, tuple[float, int]]
     integer: frozenset[str]
+    weight_bits: int = 8
+
+    @property
+    def largest(self) -> int:
+        """The largest whole number that a weight may be."""
+        return 2 ** (self.weight_bits - 1) - 1
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,9 @@ def whole_mean(graph: Graph) -> Graph:
     if np.abs(whole - first.bias).max() > 0.5:
         return graph
     conv = readers[0]
-    bias = conv.bias + np.einsum("hwio,i->o", conv.kernel, first.bias - whole)
-    changed = {first.name: replace(first, bias=whole), conv.name: replace(conv, bias=bias.astype(np.float32))}
+    einsum = np.einsum if isinstance(conv.kernel, np.ndarray) else keras.ops.einsum  # read live, it is a tensor
+    bias = conv.bias + einsum("hwio,i->o", conv.kernel, first.bias - whole)
+    changed = {first.name: replace(first, bias=whole), conv.name: replace(conv, bias=bias)}
     return replace(graph, ops=tuple(changed.get(op.name, op) for op in graph.ops))
 
 
@@ -93,13 +102,14 @@ def is_bytes(op: Op) -> bool:
     return _subtracts_from_pixels(op) and len(set(op.bias.tolist())) == 1 and float(op.bias[0]).is_integer()
 
 
-def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = ()) -> Scheme:
+def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = (), weight_bits: int = 8) -> Scheme:
     """Chooses scales and zero points.
 
     Args:
         graph: of `integer_form`.
         ranges: of every operation's output.
         floats: operations, or kinds of operations, to compute in float32.
+        weight_bits: 8 or 4.
     """
     points: dict[str, tuple[float, int]] = {}
     integer = set()
@@ -112,7 +122,7 @@ def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = ()) -> S
             points[op.name] = _point(*ranges[op.name])
         if op.kind in INTEGER and op.name not in floats and op.kind not in floats:
             integer.add(op.name)
-    return Scheme(points, frozenset(integer))
+    return Scheme(points, frozenset(integer), weight_bits)
 
 
 def _point(low: float, high: float) -> tuple[float, int]:
@@ -125,9 +135,9 @@ def integer_weights(op: Op, scheme: Scheme) -> Weights:
     """A linear operation's constants in integers."""
     inputs = scheme.points[op.inputs[0]][0]
     axes = tuple(range(op.kernel.ndim - 1))
-    scale = np.abs(op.kernel).max(axis=axes) / 127
+    scale = np.abs(op.kernel).max(axis=axes) / scheme.largest
     # A channel of nearly nothing but its bias would otherwise overflow that.
     scale = np.maximum(scale, np.abs(op.bias) / (inputs * 2**30)).clip(1e-12).astype(np.float32)
-    kernel = np.clip(np.rint(op.kernel / scale), -127, 127).astype(np.int8)
+    kernel = np.clip(np.rint(op.kernel / scale), -scheme.largest, scheme.largest).astype(np.int8)
     bias = np.rint(op.bias / (inputs * scale.astype(np.float64))).astype(np.int32)
     return Weights(kernel, scale, bias)

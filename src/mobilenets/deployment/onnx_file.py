@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenets import __version__
-from mobilenets.deployment.graph import IMAGE, Graph, Op
-from mobilenets.deployment.scheme import FUSED, Scheme, integer_weights, is_bytes
+from mobilenets.compression.scheme import FUSED, Scheme, integer_weights, is_bytes
 from mobilenets.files import writing
+from mobilenets.models.graph import IMAGE, Graph, Op
 
 OPSET, IR = 17, 8  # the oldest that know all operations but those below, for old runtimes on devices
 NEWER = {"resize": (18, 8), "gelu": (20, 9)}
@@ -33,7 +33,7 @@ def write_onnx(
     uint8 and weights in int8 for each channel, which is what ONNX Runtime computes fastest on x86.
 
     Args:
-        graph: what to write; of `mobilenets.deployment.scheme.integer_form` if there is a ``scheme``.
+        graph: what to write; of `mobilenets.compression.scheme.integer_form` if there is a ``scheme``.
         path: where.
         input_dtype: ``uint8`` or ``float32``; pixel values 0..255 either way.
         batch: images a call; None leaves it to the caller.

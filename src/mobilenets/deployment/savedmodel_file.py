@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.deployment.graph import IMAGE, LINEAR, Graph, Op
+from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op
 from mobilenets.quiet import quiet
 
 

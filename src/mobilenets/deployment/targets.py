@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from mobilenets.compression.quantization import Quantization
+from mobilenets.compression.scheme import Scheme, integer_form, is_bytes, make_scheme, whole_mean
 from mobilenets.deployment.calibrate import calibrate
-from mobilenets.deployment.graph import Graph, graph_of
 from mobilenets.deployment.runtimes import require
-from mobilenets.deployment.scheme import Scheme, integer_form, is_bytes, make_scheme, whole_mean
 from mobilenets.deployment.tflite_file import write_tflite
 from mobilenets.errors import UserError
+from mobilenets.models.graph import Graph, graph_of
 
 PRECISIONS = ("float32", "float16", "int8")
 INPUT_DTYPES = ("uint8", "float32")
@@ -131,10 +132,11 @@ class Writer:
     Args:
         model: a functional Keras model.
         images: uint8 (height, width, channels), to calibrate int8 on.
+        quantization: how the model was trained to be computed in int8; then nothing is calibrated.
     """
 
-    def __init__(self, model: Any, images: Iterable[np.ndarray] = ()) -> None:
-        self._model, self._images = model, images
+    def __init__(self, model: Any, images: Iterable[np.ndarray] = (), quantization: Quantization | None = None) -> None:
+        self._model, self._images, self._quantization = model, images, quantization
 
     @cached_property
     def graph(self) -> Graph:
@@ -156,6 +158,8 @@ class Writer:
         return graph, replace(scheme, points=scheme.points | bytes_of)
 
     def _scheme(self, graph: Graph) -> tuple[Graph, Scheme]:
+        if self._quantization:
+            return graph, self._quantization.scheme(graph)
         return graph, make_scheme(graph, calibrate(graph, self._images))
 
     def write(self, variant: Variant, directory: Path) -> Path:

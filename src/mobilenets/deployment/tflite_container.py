@@ -6,8 +6,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mobilenets.deployment.graph import IMAGE, Graph, Op
-from mobilenets.deployment.scheme import Scheme, is_bytes
+from mobilenets.compression.scheme import Scheme, is_bytes
+from mobilenets.models.graph import IMAGE, Graph, Op
 
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,

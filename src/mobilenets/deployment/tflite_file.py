@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mobilenets.deployment.graph import Graph, Op
-from mobilenets.deployment.scheme import Scheme, integer_weights, is_bytes
+from mobilenets.compression.scheme import Scheme, integer_weights, is_bytes
 from mobilenets.deployment.tflite_container import File
 from mobilenets.files import writing
+from mobilenets.models.graph import Graph, Op
 
 _FUSED = {
     None: schema.ActivationFunctionType.NONE,
@@ -32,7 +32,7 @@ def write_tflite(
     """Writes a ``.tflite`` file.
 
     Args:
-        graph: what to write; of `mobilenets.deployment.scheme.integer_form` if there is a ``scheme``.
+        graph: what to write; of `mobilenets.compression.scheme.integer_form` if there is a ``scheme``.
         path: where.
         input_dtype: ``uint8`` or ``float32``; pixel values 0..255 either way.
         batch: images a call; None leaves it to the runtime.

@@ -90,9 +90,17 @@ def preprocess(network: Network, image: Tensor, size: tuple[int, int]) -> Tensor
     return keras.layers.Rescaling(scale, offset=offset, name="rescale")(image)
 
 
-def logits_model(model: keras.Model) -> keras.Model:
-    """The classifier without its softmax, sharing all layers: losses computed from logits are exact."""
-    return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")
+def logits_model(model: keras.Model, features: bool = False) -> keras.Model:
+    """The classifier without its softmax, sharing all layers: losses computed from logits are exact.
+
+    With ``features``, what the head reads stands behind the logits of each image: (batch, classes + features).
+    """
+    head = model.get_layer("logits")
+    output = head.output
+    if features:
+        seen = keras.layers.Flatten(name="features")(head.input) if len(head.input.shape) > 2 else head.input
+        output = keras.layers.Concatenate(name="logits_and_features", dtype="float32")([output, seen])
+    return keras.Model(model.input, output, name=f"{model.name}_logits")
 
 
 def at_size(model: keras.Model, size: int) -> keras.Model:

@@ -2,6 +2,9 @@
 
 Batch normalization, factors of layers and the scaling of pixels are folded into the convolutions beside them, padding
 is spelled out, activations belong to the operation before them. No format's rules are in here.
+
+Read `live`, the constants are tensors computed from the model's variables, so that a gradient finds its way back
+through the folding: training then sees the network as the files hold it.
 """
 
 from collections.abc import Callable
@@ -38,8 +41,9 @@ class Op:
             ``softmax``, ``pad`` or ``activation``.
         inputs: names of the operations it reads; ``"image"`` is what goes into the model.
         shape: of the output for one image: (height, width, channels) or (channels,).
-        kernel: conv (k, k, in, out), depthwise (k, k, channels), dense (in, out), affine (channels,); float32.
-        bias: (out,), float32.
+        kernel: conv (k, k, in, out), depthwise (k, k, channels), dense (in, out), affine (channels,); float32, an
+            array or, read live, a tensor.
+        bias: (out,), likewise.
         size: side of the kernel of a ``max_pool``.
         stride: step in pixels.
         dilation: distance of the kernel's taps in pixels.
@@ -52,8 +56,8 @@ class Op:
     kind: str
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
-    kernel: np.ndarray | None = None
-    bias: np.ndarray | None = None
+    kernel: Any = None
+    bias: Any = None
     size: int = 1
     stride: int = 1
     dilation: int = 1
@@ -84,8 +88,12 @@ class Graph:
         return self.input_shape if name == IMAGE else next(op.shape for op in self.ops if op.name == name)
 
 
-def graph_of(model: keras.Model) -> Graph:
+def graph_of(model: keras.Model, live: bool = False) -> Graph:
     """Reads a functional model with one input and one output.
+
+    Args:
+        model: what to read.
+        live: keep constants as tensors that depend on the model's variables, instead of copying their values.
 
     Raises:
         UserError: it holds a layer that no file is written for; names it.
@@ -93,6 +101,7 @@ def graph_of(model: keras.Model) -> Graph:
     (image,), (output,) = model.inputs, model.outputs
     names = {id(image): IMAGE}
     ops: list[Op] = []
+    array = _tensor if live else _array
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
@@ -100,20 +109,31 @@ def graph_of(model: keras.Model) -> Graph:
             raise UserError(f"layer {layer.name!r} reads what no layer computes; that cannot be exported")
         inputs = tuple(names[id(tensor)] for tensor in _list(layer.input))
         shapes = [tuple(tensor.shape[1:]) for tensor in _list(layer.input)]
-        written = _read(layer, inputs, shapes[0])
+        written = _read(layer, inputs, shapes[0], array)
         ops += written
         names[id(layer.output)] = written[-1].name if written else inputs[0]
     if names[id(output)] != ops[-1].name:
         raise UserError("the last layer of the model is not its output")
-    return Graph(tuple(image.shape[1:]), tuple(_fold(ops)))
+    return Graph(tuple(image.shape[1:]), tuple(_fold(ops, array)))
 
 
-def _read(layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Op]:
+Convert = Callable[[Any], Any]  # a variable, array or tensor -> what the graph holds
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(value), np.float32)
+
+
+def _tensor(value: Any) -> Any:
+    return keras.ops.convert_to_tensor(value, "float32")
+
+
+def _read(layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...], array: Convert) -> list[Op]:
     read = next((read for kind, read in _READ if isinstance(layer, kind)), None)
     if read is None:
         raise UserError(f"layer {layer.name!r} ({type(layer).__name__}) cannot be exported")
     output = layer.output
-    return [replace(op, shape=tuple(output.shape[1:]), inputs=op.inputs or inputs) for op in read(layer, shape)]
+    return [replace(op, shape=tuple(output.shape[1:]), inputs=op.inputs or inputs) for op in read(layer, shape, array)]
 
 
 # -- layers to operations -------------------------------------------------------------------------------------------
@@ -121,10 +141,6 @@ def _read(layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...]) -
 
 def _op(layer: keras.Layer, kind: str, **fields: Any) -> Op:
     return Op(layer.name, kind, (), (), **fields)
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(value), np.float32)
 
 
 def _activated(op: Op, function: Callable | None) -> list[Op]:
@@ -137,7 +153,7 @@ def _activated(op: Op, function: Callable | None) -> list[Op]:
     return [op, Op(f"{op.name}_{name}", "activation", (op.name,), (), activation=_known(op.name, name))]
 
 
-def _activation(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _activation(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     name = layer.activation.__name__
     if name in ("linear", "softmax"):
         return [] if name == "linear" else [_op(layer, "softmax")]
@@ -150,9 +166,9 @@ def _known(layer: str, activation: str) -> str:
     return ACTIVATIONS[activation]
 
 
-def _convolution(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _convolution(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    kernel = _array(layer.kernel)
+    kernel = array(layer.kernel)
     if depthwise and kernel.shape[3] != 1:
         raise UserError(f"layer {layer.name!r}: a depth_multiplier above 1 cannot be exported")
     stride, dilation, size = layer.strides[0], layer.dilation_rate[0], kernel.shape[0]
@@ -160,7 +176,7 @@ def _convolution(layer: Any, shape: tuple[int, ...]) -> list[Op]:
         layer,
         "depthwise" if depthwise else "conv",
         kernel=kernel[..., 0] if depthwise else kernel,
-        bias=_bias(layer, kernel.shape[2] if depthwise else kernel.shape[3]),
+        bias=_bias(layer, kernel.shape[2] if depthwise else kernel.shape[3], array),
         stride=stride,
         dilation=dilation,
         margins=_margins(shape, size, stride, dilation) if layer.padding == "same" else (0, 0, 0, 0),
@@ -168,8 +184,8 @@ def _convolution(layer: Any, shape: tuple[int, ...]) -> list[Op]:
     return _activated(op, layer.activation)
 
 
-def _bias(layer: Any, units: int) -> np.ndarray:
-    return _array(layer.bias) if layer.use_bias else np.zeros(units, np.float32)
+def _bias(layer: Any, units: int, array: Convert) -> Any:
+    return array(layer.bias if layer.use_bias else np.zeros(units, np.float32))
 
 
 def _margins(shape: tuple[int, ...], size: int, stride: int, dilation: int) -> tuple[int, int, int, int]:
@@ -181,67 +197,75 @@ def _margins(shape: tuple[int, ...], size: int, stride: int, dilation: int) -> t
     return tuple(margins)
 
 
-def _dense(layer: Any, shape: tuple[int, ...]) -> list[Op]:
-    kernel = _array(layer.kernel)
-    return _activated(_op(layer, "dense", kernel=kernel, bias=_bias(layer, kernel.shape[1])), layer.activation)
+def _dense(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    kernel = array(layer.kernel)
+    return _activated(_op(layer, "dense", kernel=kernel, bias=_bias(layer, kernel.shape[1], array)), layer.activation)
 
 
-def _norm(layer: Any, shape: tuple[int, ...]) -> list[Op]:
-    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
-    scale = (_array(layer.gamma) if layer.scale else 1) / np.sqrt(variance + layer.epsilon)
-    shift = (_array(layer.beta) if layer.center else 0) - mean * scale
-    return _activated(_affine(layer, scale, shift, len(mean)), getattr(layer, "activation", None))
+def _norm(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    scale = (array(layer.moving_variance) + layer.epsilon) ** -0.5
+    scale = array(layer.gamma) * scale if layer.scale else scale
+    shift = -array(layer.moving_mean) * scale
+    shift = array(layer.beta) + shift if layer.center else shift
+    return _activated(_op(layer, "affine", kernel=scale, bias=shift), getattr(layer, "activation", None))
 
 
-def _affine(layer: Any, scale: Any, shift: Any, channels: int) -> Op:
-    scale, shift = (np.broadcast_to(np.float32(value), (channels,)) for value in (scale, shift))
-    return _op(layer, "affine", kernel=scale, bias=shift)
+def _rescaling(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    # Always an array: nothing trains it, and how integers are computed depends on its values.
+    scale, offset = (np.full(shape[-1], value, np.float32) for value in (layer.scale, layer.offset))
+    return [_op(layer, "affine", kernel=scale, bias=offset)]
 
 
-def _max_pool(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _layer_scale(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    return [_op(layer, "affine", kernel=array(layer.gamma), bias=array(np.zeros(shape[-1], np.float32)))]
+
+
+def _max_pool(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     size, stride = layer.pool_size[0], layer.strides[0]
     margins = _margins(shape, size, stride, 1) if layer.padding == "same" else (0, 0, 0, 0)
     return [_op(layer, "max_pool", size=size, stride=stride, margins=margins)]
 
 
-def _pad(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _pad(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     (top, bottom), (left, right) = layer.padding
     return [_op(layer, "pad", margins=(top, bottom, left, right))]
 
 
-def _relu(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _relu(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     if layer.max_value not in (None, 6) or layer.negative_slope or layer.threshold:
         raise UserError(f"layer {layer.name!r}: this kind of ReLU cannot be exported")
     return [_op(layer, "activation", activation="relu6" if layer.max_value else "relu")]
 
 
-def _resize(layer: Any, shape: tuple[int, ...]) -> list[Op]:
+def _resize(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     if layer.interpolation != "bilinear" or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
         raise UserError(f"layer {layer.name!r}: only plain bilinear resizing can be exported")
     return [_op(layer, "resize")] if tuple(layer.output.shape[1:3]) != shape[:2] else []
 
 
-_READ: list[tuple[type, Callable[[Any, tuple[int, ...]], list[Op]]]] = [
+def _plain(kind: str) -> Callable[[Any, tuple[int, ...], Convert], list[Op]]:
+    """A layer without constants or options."""
+    return lambda layer, shape, array: [_op(layer, kind)]
+
+
+_READ: list[tuple[type, Callable[[Any, tuple[int, ...], Convert], list[Op]]]] = [
     (keras.layers.Resizing, _resize),
-    (
-        keras.layers.Rescaling,
-        lambda layer, shape: [_affine(layer, np.array(layer.scale), np.array(layer.offset), shape[-1])],
-    ),
+    (keras.layers.Rescaling, _rescaling),
     (keras.layers.ZeroPadding2D, _pad),
     (DepthwiseConv2D | keras.layers.DepthwiseConv2D | keras.layers.Conv2D, _convolution),
     (BatchNormReLU | keras.layers.BatchNormalization, _norm),
-    (LayerScale, lambda layer, shape: [_affine(layer, _array(layer.gamma), 0, shape[-1])]),
+    (LayerScale, _layer_scale),
     (keras.layers.Dense, _dense),
-    (keras.layers.Add, lambda layer, shape: [_op(layer, "add")]),
-    (keras.layers.Multiply, lambda layer, shape: [_op(layer, "multiply")]),
+    (keras.layers.Add, _plain("add")),
+    (keras.layers.Multiply, _plain("multiply")),
     (keras.layers.MaxPooling2D, _max_pool),
-    (keras.layers.GlobalAveragePooling2D, lambda layer, shape: [_op(layer, "mean")]),
-    (keras.layers.Flatten, lambda layer, shape: [_op(layer, "flatten")]),
-    (MultiQueryAttention, lambda layer, shape: [_op(layer, "attention", heads=layer.heads)]),
-    (keras.layers.Softmax, lambda layer, shape: [_op(layer, "softmax")]),
+    (keras.layers.GlobalAveragePooling2D, _plain("mean")),
+    (keras.layers.Flatten, _plain("flatten")),
+    (MultiQueryAttention, lambda layer, shape, array: [_op(layer, "attention", heads=layer.heads)]),
+    (keras.layers.Softmax, _plain("softmax")),
     (keras.layers.ReLU, _relu),
     (keras.layers.Activation, _activation),
-    (keras.layers.Dropout, lambda layer, shape: []),
+    (keras.layers.Dropout, lambda layer, shape, array: []),
 ]
 
 
@@ -252,7 +276,7 @@ def _list(value: Any) -> list[Any]:
 # -- folding --------------------------------------------------------------------------------------------------------
 
 
-def _fold(ops: list[Op]) -> list[Op]:
+def _fold(ops: list[Op], array: Convert) -> list[Op]:
     """Merges what one operation can do as well as two."""
     folded: dict[str, Op] = {}
     renamed: dict[str, str] = {}  # an operation that was merged -> the one that it became part of
@@ -271,10 +295,10 @@ def _fold(ops: list[Op]) -> list[Op]:
             continue
         folded[before.name] = merged
         renamed[op.name] = before.name
-    return _fold_scales(list(folded.values()))
+    return _fold_scales(list(folded.values()), array)
 
 
-def _fold_scales(ops: list[Op]) -> list[Op]:
+def _fold_scales(ops: list[Op], array: Convert) -> list[Op]:
     """Moves factors of channels into the convolution that reads them, and those of attention into its queries."""
     found = {op.name: op for op in ops}
     readers = [name for op in ops for name in op.inputs]
@@ -283,12 +307,13 @@ def _fold_scales(ops: list[Op]) -> list[Op]:
         if before is None or readers.count(before.name) > 1:
             continue
         if op.kind in ("conv", "depthwise") and before.kind == "affine" and before.activation is None:
-            kernel = op.kernel * (before.kernel[:, None] if op.kind == "conv" else before.kernel)
+            factors = array(before.kernel)
+            kernel = op.kernel * (factors[:, None] if op.kind == "conv" else factors)
             found[op.name] = replace(op, kernel=kernel)
             # The rest stays before the convolution, whose padding must be zeros after it, not before.
             found[before.name] = replace(before, kernel=None, bias=before.bias / before.kernel)
         if op.kind == "attention" and before.kind == "conv" and before.activation is None:
-            scale = np.float32((before.shape[-1] / op.heads) ** -0.5)
+            scale = (before.shape[-1] / op.heads) ** -0.5
             found[before.name] = replace(before, kernel=before.kernel * scale, bias=before.bias * scale)
     return list(found.values())
 

@@ -112,25 +112,41 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         """Convolves (batch, height, width, channels)."""
         if keras.backend.backend() != "jax" or not _jax_on_cpu():
             return super().call(inputs)
-        stride, dilation, kernel = self.strides[0], self.dilation_rate[0], self.kernel_size[0]
-        reach = (kernel - 1) * dilation + 1
-        sides = inputs.shape[1:3]
-        if self.padding == "valid":
-            sizes = [(side - reach) // stride + 1 for side in sides]
-        else:
-            sizes = [-(-side // stride) for side in sides]
-        margins = [max((size - 1) * stride + reach - side, 0) for size, side in zip(sizes, sides, strict=True)]
-        padded = ops.pad(inputs, [[0, 0], *([margin // 2, margin - margin // 2] for margin in margins), [0, 0]])
-        spans = [(size - 1) * stride + 1 for size in sizes]
-        weights = ops.convert_to_tensor(self.kernel)
-        outputs = 0.0
-        for row in range(0, kernel * dilation, dilation):
-            for column in range(0, kernel * dilation, dilation):
-                shifted = padded[:, row : row + spans[0] : stride, column : column + spans[1] : stride]
-                outputs = outputs + shifted * weights[row // dilation, column // dilation, :, 0]
+        kernel = ops.convert_to_tensor(self.kernel)[..., 0]
+        outputs = depthwise_conv(inputs, kernel, self.strides[0], self.padding, self.dilation_rate[0])
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs if self.activation is None else self.activation(outputs)
+
+
+def depthwise_conv(inputs: Any, kernel: Any, stride: int = 1, padding: str = "same", dilation: int = 1) -> Any:
+    """Convolves every channel with a kernel of its own.
+
+    Args:
+        inputs: (batch, height, width, channels).
+        kernel: (k, k, channels).
+        stride: in pixels.
+        padding: ``same`` or ``valid``.
+        dilation: distance of the kernel's taps in pixels.
+    """
+    if keras.backend.backend() != "jax" or not _jax_on_cpu():
+        return ops.depthwise_conv(inputs, kernel[..., None], stride, padding, dilation_rate=dilation)
+    size = kernel.shape[0]
+    reach = (size - 1) * dilation + 1
+    sides = inputs.shape[1:3]
+    if padding == "valid":
+        sizes = [(side - reach) // stride + 1 for side in sides]
+    else:
+        sizes = [-(-side // stride) for side in sides]
+    margins = [max((count - 1) * stride + reach - side, 0) for count, side in zip(sizes, sides, strict=True)]
+    padded = ops.pad(inputs, [[0, 0], *([margin // 2, margin - margin // 2] for margin in margins), [0, 0]])
+    spans = [(count - 1) * stride + 1 for count in sizes]
+    outputs = 0.0
+    for row in range(0, size * dilation, dilation):
+        for column in range(0, size * dilation, dilation):
+            shifted = padded[:, row : row + spans[0] : stride, column : column + spans[1] : stride]
+            outputs = outputs + shifted * kernel[row // dilation, column // dilation]
+    return outputs
 
 
 @keras.saving.register_keras_serializable(package="mobilenets")
@@ -174,15 +190,7 @@ class MultiQueryAttention(keras.layers.Layer):
         Returns:
             (batch, height, width, heads * e).
         """
-        queries, keys, values = inputs
-        height, width, channels = queries.shape[1:]
-        size = channels // self.heads
-        # All heads share the keys, so that a head is just another query: one product instead of one a head.
-        queries = ops.reshape(queries, (-1, height * width * self.heads, size))
-        keys, values = (ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])) for x in (keys, values))
-        scores = ops.matmul(queries, ops.transpose(keys, (0, 2, 1))) * size**-0.5
-        outputs = ops.matmul(ops.softmax(scores, axis=-1), values)
-        return ops.reshape(outputs, (-1, height, width, self.heads * outputs.shape[-1]))
+        return attend(*inputs, self.heads, (inputs[0].shape[-1] // self.heads) ** -0.5)
 
     def compute_output_shape(self, input_shape: list[Any]) -> Any:
         """Returns (batch, height, width, heads * e)."""
@@ -192,6 +200,17 @@ class MultiQueryAttention(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that build the same layer again."""
         return super().get_config() | {"heads": self.heads}
+
+
+def attend(queries: Any, keys: Any, values: Any, heads: int, scale: float) -> Any:
+    """What `MultiQueryAttention` computes; products of queries and keys count ``scale`` times."""
+    height, width, channels = queries.shape[1:]
+    # All heads share the keys, so that a head is just another query: one product instead of one a head.
+    queries = ops.reshape(queries, (-1, height * width * heads, channels // heads))
+    keys, values = (ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])) for x in (keys, values))
+    scores = ops.matmul(queries, ops.transpose(keys, (0, 2, 1))) * scale
+    outputs = ops.matmul(ops.softmax(scores, axis=-1), values)
+    return ops.reshape(outputs, (-1, height, width, heads * outputs.shape[-1]))
 
 
 def _jax_on_cpu() -> bool:

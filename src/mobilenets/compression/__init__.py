@@ -1,0 +1,1 @@
+"""Quantization, pruning and distillation."""

@@ -1,0 +1,137 @@
+"""Whether a written file is as good as the model: run in its own runtime, a process of its own, and compared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets import card as cards
+from mobilenets.data.loader import EvaluationBatches
+from mobilenets.deployment.artifacts import check_probabilities, parts_of
+from mobilenets.deployment.latency import measure_latency
+from mobilenets.deployment.targets import TARGETS, Variant
+from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
+from mobilenets.evaluation import measure
+from mobilenets.evaluation.inference import predictor, probabilities
+
+COLOURS = 64  # images
+# Rounding apart a float32 file computes what the model does, and one with weights in half precision nearly so; a file
+# that differs more is broken, even if it happens to be as accurate.
+CLOSE = {"float32": 1e-3, "float16": 0.1}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What files are compared with: the Keras model on the evaluation set, and on colours.
+
+    Attributes:
+        images: of the evaluation set.
+        labels: of them.
+        expected: the model's probabilities (images, classes).
+        colours: uint8 (images, height, width, 3).
+        expected_colours: the model's probabilities for them.
+        expected_swapped: the same with red and blue swapped.
+    """
+
+    images: EvaluationBatches
+    labels: np.ndarray
+    expected: np.ndarray
+    colours: np.ndarray
+    expected_colours: np.ndarray
+    expected_swapped: np.ndarray
+
+
+def truth_of(model: Any, images: EvaluationBatches) -> Truth:
+    """Runs the Keras model over an evaluation set, and over colours."""
+    predict = predictor(model)
+    expected, labels = probabilities(predict, images)
+    # As many as in a batch of the evaluation set, for which the model has been compiled.
+    colours = _colours(min(COLOURS, len(expected)), model.input_shape[1])
+    swapped = predict(np.ascontiguousarray(colours[..., ::-1]))
+    return Truth(images, labels, expected, colours, predict(colours), swapped)
+
+
+def _colours(count: int, size: int) -> np.ndarray:
+    """Coloured squares with noise, the full range of a byte: channels in another order change each of them.
+
+    The images of an evaluation set may be grey, and then say nothing about the order.
+    """
+    rng = np.random.default_rng(0)
+    squares = rng.integers(0, 206, (count, 4, 4, 3)).repeat(-(-size // 4), axis=1).repeat(-(-size // 4), axis=2)
+    return (squares[:, :size, :size] + rng.integers(0, 50, (count, size, size, 3))).astype(np.uint8)
+
+
+def measured(
+    path: Path, variant: Variant, truth: Truth, classes: tuple[str, ...], threads: int | None
+) -> dict[str, Any]:
+    """What is measured on a file: the part of its entry in the card that does not say which file it is.
+
+    Raises:
+        UserError: it cannot be run, or gives no probabilities.
+    """
+    kind = TARGETS[variant.target]
+    with Worker(path, kind.runtime, threads) as worker:
+        about = worker.about
+        if tuple(about["input_shape"]) != truth.colours.shape[1:] or about["input_dtype"] != variant.input_dtype:
+            raise UserError(f"it takes {about['input_dtype']} images of shape {tuple(about['input_shape'])}")
+        outputs, _ = probabilities(worker, truth.images)
+        check_probabilities(path, outputs, len(classes))
+        colours = worker(truth.colours)
+        check_probabilities(path, colours, len(classes))
+        comparison = compare(truth.expected, outputs) | {
+            "colours_max_difference": float(np.abs(truth.expected_colours - colours).max()),
+            "colours_mean_difference": float(np.abs(truth.expected_colours - colours).mean()),
+            "swapped_mean_difference": float(np.abs(truth.expected_swapped - colours).mean()),
+        }
+        return {
+            "target": variant.target,
+            "runtime": kind.runtime,
+            "precision": variant.precision,
+            "input_dtype": about["input_dtype"],
+            "input_shape": about["input_shape"],
+            "batch": about["batch"],
+            "bytes": sum(part.stat().st_size for part in parts_of(path)),
+            "comparison": comparison,
+            "metrics": measure(outputs, truth.labels, classes),
+            "latency_ms": measure_latency(worker, about["batch"] or 1),
+            "load_ms": round(about["load_seconds"] * 1e3, 1),
+            "memory": worker.memory(),
+            "processor": cards.processor(),
+            "measured": cards.now(),
+        }
+
+
+def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+    """How far the probabilities (images, classes) of a file are from the model's."""
+    difference = np.abs(expected - measured)
+    return {
+        "images": len(expected),
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top1_agreement": float((expected.argmax(axis=1) == measured.argmax(axis=1)).mean()),
+    }
+
+
+def objection(reference: dict[str, Any], entry: dict[str, Any], variant: Variant, max_drop: float) -> str | None:
+    """Why a file must not ship; None where it may."""
+    accuracy = entry["metrics"]["accuracy"]
+    drop = (reference["accuracy"] - accuracy) * 100
+    if drop > max_drop + 1e-6:  # as far as float64 can tell
+        return (
+            f"accuracy fell by {drop:.2f} points (from {reference['accuracy']:.2%} to {accuracy:.2%}) "
+            f"where --max-drop allows {max_drop:g}"
+        )
+    allowed = CLOSE.get(variant.precision)
+    for where, key in (("", "max_difference"), (" on coloured squares", "colours_max_difference")):
+        difference = entry["comparison"][key]
+        if allowed is not None and difference > allowed:
+            return (
+                f"a probability is {difference:.2g} off the Keras model's{where}, where {variant.precision} may be "
+                f"{allowed:g} off"
+            )
+    # Integers may be far off on such images, but not nearer to what the model says of others.
+    if entry["comparison"]["colours_mean_difference"] > 2 * entry["comparison"]["swapped_mean_difference"]:
+        return "it takes red for blue: its probabilities are those of the Keras model for images with the two swapped"
+    return None
