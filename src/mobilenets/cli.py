@@ -1,6 +1,5 @@
 """The command line: one function a verb, each of which parses, calls and prints."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +7,25 @@ from typing import Annotated, Any
 import typer
 
 from mobilenets import __version__, display, options
+from mobilenets.cli_compress import compress
 from mobilenets.errors import UserError
-from mobilenets.options import Alpha, Directory, Json, Model, Net, Rho, Runtime, Seed, Size, Source, ValFraction
+from mobilenets.options import (
+    Alpha,
+    Directory,
+    Hint,
+    Json,
+    Model,
+    Net,
+    Rho,
+    Runtime,
+    Seed,
+    Size,
+    Source,
+    Teacher,
+    Teaching,
+    Temperature,
+    ValFraction,
+)
 
 app = typer.Typer(
     name="mobilenets",
@@ -129,6 +145,10 @@ def train(
         bool, typer.Option("--cache-features", help="With --freeze: look at each image once.")
     ] = False,
     layer_decay: Annotated[float, typer.Option(help="Learning rate of a block against the next one's.")] = 1.0,
+    teacher: Teacher = None,
+    temperature: Temperature = 4.0,
+    teaching: Teaching = 0.7,
+    hint: Hint = 0.0,
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -166,6 +186,9 @@ def train(
         freeze=freeze,
         cache_features=cache_features,
         layer_decay=layer_decay,
+        temperature=temperature,
+        teaching=teaching,
+        hint=hint,
         seed=seed,
     )
     from mobilenets.training.classify import train as run
@@ -178,11 +201,12 @@ def train(
         pixels,
         settings,
         weights=weights,
+        teacher=teacher,
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
         quiet=json,
-        command=_command(),
+        command=options.command(),
         data_options={"seed": seed, "val_fraction": val_fraction},
     )
     if json:
@@ -226,7 +250,7 @@ def weights(
         normalization=normalization,
         classes=classes,
         overwrite=overwrite,
-        command=_command(),
+        command=options.command(),
     )
     if json:
         display.json_out(card)
@@ -295,6 +319,9 @@ def export(
         calibration=calibrate,
     )
     display.json_out({"artifacts": entries}) if json else display.show_artifacts(run, entries)
+
+
+app.command()(compress)
 
 
 @app.command()
@@ -376,7 +403,7 @@ def demo(
     """The whole way in a minute or two: train on handwritten digits, export, run the file, predict."""
     from mobilenets.demo import run
 
-    found = run(out, quiet=json, command=_command())
+    found = run(out, quiet=json, command=options.command())
     display.json_out(found) if json else display.show_demo(found)
 
 
@@ -400,11 +427,7 @@ def _warn(images: Any, most: int = 20) -> None:
 
 
 # What a verb that was stopped has kept.
-_RESUMES = {"train": "; go on from the last epoch with --resume"}
-
-
-def _command() -> str:
-    return shlex.join(["mobilenets", *sys.argv[1:]])
+_RESUMES = dict.fromkeys(("train", "compress"), "; go on from the last epoch with --resume")
 
 
 def main() -> None:

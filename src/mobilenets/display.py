@@ -254,6 +254,26 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
     )
 
 
+def show_compression(out: Path, card: dict[str, Any]) -> None:
+    """Prints the files before and after `mobilenets.compress.compress`."""
+    files = card["compression"]["files"]
+    result = table("", "target", "precision", ">accuracy", ">size", ">latency", ">MACs", ">parameters")
+    for row in files:
+        result.add_row(
+            row["when"],
+            row["target"],
+            f"{row['precision']}{'' if row['when'] == 'before' else ', ' + card['compression']['int8']}",
+            f"{row['accuracy']:.2%}",
+            f"{row['bytes'] / 1e3:,.0f} kB",
+            f"{row['latency_ms']['median']:.3g} ms",
+            millions(row["macs"]),
+            millions(row["params"]),
+        )
+    console().print(result)
+    print(f"{files[0]['images']:,} images; latency of one image, {files[0]['latency_ms']['threads']} threads, in turns")
+    print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
 def show_benchmark(found: dict[str, Any]) -> None:
     """Prints `mobilenets.deployment.benchmark.benchmark`'s result."""
     rows = found["rows"]

@@ -1,5 +1,7 @@
 """Options that several verbs share, and how their words are read."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,17 @@ Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0,
 Size = Annotated[int | None, typer.Option(help="Pixels of the image's side, instead of --rho.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Of weights, split, order and augmentation.")]
 ValFraction = Annotated[float, typer.Option(help="Share of the images to evaluate on, where there is no val/.")]
+Teacher = Annotated[
+    str | None, typer.Option(help="Model directory to learn from besides the labels.", show_default=False)
+]
+Temperature = Annotated[float, typer.Option(help="Of what the teacher says.")]
+Teaching = Annotated[float, typer.Option(help="The teacher's share in the loss, 0 to 1.")]
+Hint = Annotated[float, typer.Option(help="Weight of the teacher's features, 0 for none.")]
+
+
+def command() -> str:
+    """The command line as typed."""
+    return shlex.join(["mobilenets", *sys.argv[1:]])
 
 
 def words(text: str) -> list[str]:

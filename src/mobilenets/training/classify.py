@@ -14,6 +14,7 @@ from mobilenets.models.builder import classifier
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import start_from, with_conventions
 from mobilenets.training import checkpoint
+from mobilenets.training.distill import load_teacher
 from mobilenets.training.features import fit_head
 from mobilenets.training.fit import Result, class_weights, fit
 from mobilenets.training.optimizer import DECAYS, peak_rate
@@ -30,6 +31,7 @@ def train(
     settings: Settings | None = None,
     *,
     weights: Path | str | None = None,
+    teacher: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -48,6 +50,7 @@ def train(
         settings: how to train.
         weights: a ``.keras`` file or model directory to start from, or ``imagenet``, what keras.applications
             publishes.
+        teacher: a model directory to learn from besides the labels.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: remove what ``out`` holds of an earlier model.
         tensorboard: write logs to ``out/tensorboard``.
@@ -76,6 +79,7 @@ def train(
         "alpha": width_multiplier,
         "size": size,
         "weights": str(weights) if weights else None,
+        "teacher": str(teacher) if teacher else None,
         "source": data.source,
         "data": data_options or {},
         "settings": settings.asdict(),
@@ -86,7 +90,12 @@ def train(
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     if settings.cache_features and tensorboard:
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
-    state = _prepare(out, config, resume, overwrite)
+    if settings.cache_features and teacher:
+        raise UserError("--cache-features shows images to no teacher; leave one of them out")
+    if settings.hint and not teacher:
+        raise UserError("--hint is about a teacher's features, so it needs --teacher")
+    tutor = load_teacher(teacher, data.classes, size) if teacher else None
+    state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)
 
@@ -97,10 +106,11 @@ def train(
         result = fit_head(model, data, settings, out, state, reporter)
     else:
         logs = out / "tensorboard" if tensorboard else None
-        result = fit(model, data, settings, out, state, reporter, logs, bool(weights))
+        result = fit(model, data, settings, out, state, reporter, logs, bool(weights), tutor)
     if result.failed and not result.state.epoch:
         raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
     card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
+    card["training"]["teacher"] = str(teacher) if teacher else None
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
     publish(out, card)
@@ -117,8 +127,12 @@ def _advice(settings: Settings, weights: Path | str | None) -> str:
     return f"Try a lower --lr (it was {peak_rate(settings, bool(weights)):g}) or a longer --warmup"
 
 
-def _prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> checkpoint.State:
-    """The state to begin with, after making sure that nothing is overwritten unasked."""
+def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> checkpoint.State:
+    """The state to begin with, after making sure that nothing is overwritten unasked.
+
+    Raises:
+        UserError: ``out`` holds a model or another run, or nothing to resume.
+    """
     finished = (out / cards.CARD).exists()
     stored = None if overwrite and not resume else checkpoint.load(out)
     if resume:

@@ -17,6 +17,7 @@ from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.training import checkpoint, logs
+from mobilenets.training.distill import Lesson
 from mobilenets.training.optimizer import layer_rates, make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -48,6 +49,7 @@ def fit(
     reporter: Callable[[int, int], Reporter] = Reporter,
     tensorboard: Path | None = None,
     from_weights: bool = False,
+    teacher: keras.Model | None = None,
 ) -> Result:
     """Trains ``model`` in place from ``state`` to the last epoch.
 
@@ -64,6 +66,7 @@ def fit(
         reporter: called with (epochs, steps an epoch).
         tensorboard: where to write logs for TensorBoard, or None.
         from_weights: whether ``model`` was trained before, which asks for a lower learning rate.
+        teacher: of `mobilenets.training.distill.load_teacher`, to learn from besides the labels.
 
     Raises:
         UserError: the disk is full, or an image can no longer be read.
@@ -74,13 +77,16 @@ def fit(
     _set_precision(model, settings.precision)
     for layer in model.layers:
         layer.trainable = not settings.freeze or layer.name == "logits"
-    networks = logits_model(model)
+    lesson = None
+    if teacher:
+        lesson = Lesson(teacher, len(data.classes), settings.temperature, settings.teaching, settings.hint)
+    networks = logits_model(model, features=bool(teacher and settings.hint))
     rate, variables = peak_rate(settings, from_weights), networks.trainable_variables
     optimizer = make_optimizer(settings, variables, steps, rate, layer_rates(networks, settings.layer_decay))
     networks.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss=lesson.loss if lesson else keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[lesson.accuracy if lesson else "accuracy"],
         jit_compile=keras.backend.backend() == "jax",
     )
     optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
@@ -99,7 +105,7 @@ def fit(
         while state.epoch < settings.epochs and not stopped:
             began = time.perf_counter()
             report.begin(state.epoch + 1)
-            row = _epoch(networks, batches, state.epoch, report)
+            row = _epoch(networks, batches, state.epoch, report, lesson)
             if row is None:
                 assign(model.weights, state.model)
                 assign(optimizer.variables, state.optimizer)
@@ -141,11 +147,14 @@ def not_a_number(epoch: int) -> str:
     return f"the loss became NaN or infinite in epoch {epoch}"
 
 
-def _epoch(networks: keras.Model, batches: Batches, number: int, report: Reporter) -> dict[str, float] | None:
+def _epoch(
+    networks: keras.Model, batches: Batches, number: int, report: Reporter, lesson: Lesson | None
+) -> dict[str, float] | None:
     """One pass over the images; None where the loss stops being a number."""
     loss = accuracy = 0.0
     for done, (images, labels, weights) in enumerate(batches.epoch(number), start=1):
         uniform = bool((weights == 1).all())
+        labels = lesson.told(images, labels) if lesson else labels
         results = networks.train_on_batch(images, labels, None if uniform else weights, return_dict=True)
         if not math.isfinite(results["loss"]):
             return None

@@ -46,6 +46,9 @@ class Settings:
             of the augmentation only mirroring is left.
         layer_decay: the learning rate of each block is that of the block behind it times this, in (0, 1], so that
             the first layers, which know edges and colours, change least (arXiv 1801.06146, section 3.2).
+        temperature: of a teacher's and the student's probabilities, > 0 (arXiv 1503.02531).
+        teaching: the teacher's say in the loss, 0..1; the labels have the rest.
+        hint: weight of how alike images look to teacher and student (arXiv 1907.09682); 0 leaves features alone.
         seed: of the weights, the order of the images and the augmentation.
     """
 
@@ -68,6 +71,9 @@ class Settings:
     freeze: bool = False
     cache_features: bool = False
     layer_decay: float = 1.0
+    temperature: float = 4.0
+    teaching: float = 0.7
+    hint: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +92,9 @@ class Settings:
         _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
         _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
         _require(0 < self.layer_decay <= 1, "--layer-decay", "greater than 0 and at most 1", self.layer_decay)
+        _require(0 < self.temperature < float("inf"), "--temperature", "greater than 0", self.temperature)
+        _require(0 <= self.teaching <= 1, "--teaching", "from 0 to 1", self.teaching)
+        _require(0 <= self.hint < float("inf"), "--hint", "0 or more", self.hint)
         _require(self.freeze or not self.cache_features, "--cache-features", "used with --freeze", "without it")
         if self.freeze and self.layer_decay != 1:
             raise UserError("--layer-decay is for the blocks that --freeze keeps from training; give one of them")

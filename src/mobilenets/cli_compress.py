@@ -1,0 +1,54 @@
+"""``mobilenets compress``: parse, call and print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mobilenets import display, options
+from mobilenets.options import Directory, Json, Seed, Teacher, Teaching, Temperature
+
+
+def compress(
+    run: Directory,
+    out: Annotated[Path, typer.Option(help="Directory to write.", show_default=False)],
+    int8: Annotated[str, typer.Option(help="qat: trained as the int8 files compute.")] = "qat",
+    keep_float: Annotated[str | None, typer.Option(help="Layers to leave in float32.", show_default="none")] = None,
+    to: Annotated[str, typer.Option(help="Files: of litert, onnx and openvino.")] = "litert",
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 5,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
+    teacher: Teacher = None,
+    temperature: Temperature = 4.0,
+    teaching: Teaching = 0.7,
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy that a file may lose.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a model for int8 and write its files; before and after are measured on files, side by side."""
+    from mobilenets.compress import Options
+    from mobilenets.compress import compress as run_it
+    from mobilenets.training.settings import Settings
+
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        warmup_epochs=min(0.1, epochs),
+        temperature=temperature,
+        teaching=teaching,
+        seed=seed,
+    )
+    wanted = Options(
+        int8=int8,
+        floats=options.words(keep_float or ""),
+        teacher=teacher,
+        targets=options.words(to),
+        max_drop=max_drop,
+        threads=threads,
+    )
+    card = run_it(run, out, wanted, settings, resume=resume, overwrite=overwrite, quiet=json, command=options.command())
+    display.json_out(card) if json else display.show_compression(out, card)

@@ -1,0 +1,67 @@
+"""Quantization-aware training: a model trained as its int8 files compute it."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from mobilenets.compression.quantization import Quantization
+from mobilenets.compression.scheme import Ranges
+from mobilenets.compression.simulate import Simulation
+from mobilenets.data import ImageData
+from mobilenets.models import keras
+from mobilenets.training.checkpoint import State
+from mobilenets.training.fit import Result, fit
+from mobilenets.training.settings import Settings
+
+
+def simulated(model: keras.Model, ranges: Ranges, floats: Collection[str] = (), weight_bits: int = 8) -> keras.Model:
+    """A classifier as it is computed in integers; it shares the variables of ``model``.
+
+    Takes and returns what ``model`` does: pixel values 0..255, probabilities.
+
+    Args:
+        model: of `mobilenets.models.classifier`.
+        ranges: of every operation's output, by calibration or an earlier training.
+        floats: operations, or kinds of operations, computed in float32.
+        weight_bits: 8 or 4.
+    """
+    image = keras.Input(model.input_shape[1:], name="image")
+    # Named as in any classifier, since it is trained as any is.
+    logits = Simulation(model, ranges, floats, weight_bits, name="logits")(image)
+    return keras.Model(image, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))
+
+
+def train_quantized(
+    model: keras.Model,
+    data: ImageData,
+    settings: Settings,
+    directory: Path,
+    state: State,
+    ranges: Ranges,
+    *,
+    floats: Collection[str] = (),
+    weight_bits: int = 8,
+    teacher: keras.Model | None = None,
+    **options: Any,
+) -> tuple[Result, Quantization, keras.Model]:
+    """Trains ``model`` in place, its batch normalization folded and its statistics kept.
+
+    Args:
+        model: a trained classifier.
+        data: what to train and evaluate on.
+        settings: how.
+        directory: where the state is kept.
+        state: where to begin.
+        ranges: of every operation's output, to begin with.
+        floats: operations, or kinds of operations, computed in float32.
+        weight_bits: 8 or 4.
+        teacher: a classifier to learn from, or None.
+        **options: of `mobilenets.training.fit.fit`.
+
+    Returns:
+        How the training ended, what the files need to know, and the model as it is computed in integers.
+    """
+    network = simulated(model, ranges, floats, weight_bits)
+    result = fit(network, data, settings, directory, state, teacher=teacher, from_weights=True, **options)
+    trained = network.get_layer("logits").ranges()
+    return result, Quantization("qat", trained, sorted(floats), weight_bits), network

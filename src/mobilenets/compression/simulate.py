@@ -1,0 +1,245 @@
+"""A network as it is computed in integers, but in float32 and with gradients: what quantization-aware training trains.
+
+The forward pass rounds weights, sums and activations where the written files do, to the same steps; the backward pass
+lets gradients through the rounding as if it were not there (straight-through, arXiv 1308.3432). Batch normalization is
+folded into the convolutions by its moving statistics first, as it is in the files. The ranges of activations are
+variables, trained with the weights (LSQ, arXiv 1902.08153, and LSQ+, arXiv 2004.09576, for those that begin below 0).
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from mobilenets.compression.scheme import Ranges, Scheme, integer_form, is_bytes, make_scheme
+from mobilenets.models import keras
+from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op, graph_of
+from mobilenets.models.layers import attend, depthwise_conv
+
+ops = keras.ops
+LEVELS = 255  # steps of an activation
+
+
+class Simulation(keras.layers.Layer):
+    """Images to logits, through all the roundings of an int8 file.
+
+    Input: pixel values 0..255, (batch, height, width, channels). Output: logits, (batch, classes).
+
+    Args:
+        model: a classifier of `mobilenets.models.classifier`; its variables are the layer's, shared.
+        ranges: of every operation's output, of `integer_form` of the model's graph.
+        floats: operations, or kinds of operations, computed in float32.
+        weight_bits: 8 or 4.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, model: keras.Model, ranges: Ranges, floats: Collection[str] = (), weight_bits: int = 8, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        graph = integer_form(graph_of(model))
+        self._scheme = make_scheme(graph, ranges, floats, weight_bits)
+        self._moved = {op.name: op.inputs[0] for op in graph.ops if _moves(op, self._scheme)}
+        self._trained = [
+            op.name
+            for op in graph.ops
+            if op.name in ranges and op.kind != "softmax" and not is_bytes(op) and op.name not in self._moved
+        ]
+        lows = np.float32([min(ranges[name][0], 0.0) for name in self._trained])
+        highs = np.float32([max(ranges[name][1], 1e-6) for name in self._trained])
+        self._below = (lows < 0).astype(np.float32)  # what begins at zero, behind a ReLU, goes on to
+        six = {op.name for op in graph.ops if op.activation == "relu6"}
+        self._most = np.float32([6.0 if name in six else np.inf for name in self._trained])
+        self._sizes = np.float32([np.prod(graph.shape(name)) for name in self._trained])
+        self.low = self.add_weight((len(lows),), keras.initializers.Constant(lows), name="low")
+        self.high = self.add_weight((len(lows),), keras.initializers.Constant(highs), name="high")
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns (batch, classes)."""
+        return (input_shape[0], self.model.output_shape[-1])
+
+    def ranges(self) -> Ranges:
+        """The ranges as trained."""
+        low, high = (ops.convert_to_numpy(value) for value in self._limits())
+        found = {name: (float(low[place]), float(high[place])) for place, name in enumerate(self._trained)}
+        for name, source in self._moved.items():
+            if source in found:
+                found[name] = found[source]
+        return found
+
+    def _limits(self) -> tuple[Any, Any]:
+        low = ops.minimum(ops.convert_to_tensor(self.low) * self._below, 0.0)
+        high = ops.maximum(ops.convert_to_tensor(self.high), 1e-6)
+        return low, ops.minimum(high, self._most)
+
+    def call(self, images: Any) -> Any:
+        """Computes logits."""
+        graph = integer_form(graph_of(self.model, live=True))
+        run = _Run(graph, self._scheme, ops.cast(images, "float32"))
+        low, high = self._limits()
+        # Every pixel of an output pulls at its range: without this the ranges would outrun the weights (LSQ, 2.2).
+        share = (self._sizes * LEVELS) ** -0.5
+        low, high = (_slowed(limit, share) for limit in (low, high))
+        scales = ops.maximum((high - low) / LEVELS, 1e-8)
+        zeros = ops.clip(rounded(-low / scales), 0, LEVELS)
+        for place, name in enumerate(self._trained):
+            run.points[name] = scales[place], zeros[place]
+        for op in graph.ops:
+            if op.kind == "softmax" and op is graph.output:
+                return run.values[op.inputs[0]]
+            run.compute(op, self._moved.get(op.name))
+        return run.values[graph.output.name]
+
+
+def _moves(op: Op, scheme: Scheme) -> bool:
+    """Whether an operation moves integers and computes none, so that its steps are those of what it reads."""
+    return op.kind in ("max_pool", "flatten") and op.inputs[0] in scheme.points
+
+
+def rounded(values: Any) -> Any:
+    """Whole numbers, halves to the even one; gradients pass as they are."""
+    return values + ops.stop_gradient(ops.round(values) - values)
+
+
+def _slowed(values: Any, share: Any) -> Any:
+    """The same values, with ``share`` of their gradients."""
+    return values * share + ops.stop_gradient(values * (1 - share))
+
+
+class _Run:
+    """One pass through a graph."""
+
+    def __init__(self, graph: Graph, scheme: Scheme, images: Any) -> None:
+        self.scheme = scheme
+        self.points: dict[str, tuple[Any, Any]] = {}
+        self.values: dict[str, Any] = {IMAGE: images}  # as real numbers
+        self.integers: dict[str, Any] = {}  # in steps from the zero point
+        for op in graph.ops:
+            if is_bytes(op):
+                self.points[op.name] = scheme.points[op.name]
+
+    def compute(self, op: Op, moved: str | None) -> None:
+        """Computes an operation's output; ``moved`` is the one whose steps it shares."""
+        integer = op.name in self.scheme.integer
+        if moved:
+            self.points[op.name] = self.points[moved]
+        value = _COMPUTE[op.kind](self, op, integer)
+        value = _activated(value, op.activation)
+        self.values[op.name] = value
+        if integer:
+            self.values[op.name] = self.quantized(op.name) * self.points[op.name][0]
+
+    def quantized(self, name: str) -> Any:
+        """An operation's output in steps from its zero point."""
+        if name not in self.integers:
+            scale, zero = self.points[name]
+            steps = ops.clip(rounded(self.values[name] / scale) + zero, 0, LEVELS)
+            self.integers[name] = steps - zero
+        return self.integers[name]
+
+    def read(self, op: Op, integer: bool) -> list[Any]:
+        """What an operation reads, as real numbers; through integers where it is computed in them."""
+        if not integer:
+            return [self.values[name] for name in op.inputs]
+        return [self.quantized(name) * self.points[name][0] for name in op.inputs]
+
+
+def _linear(run: _Run, op: Op, integer: bool) -> Any:
+    (name,) = op.inputs
+    if not integer:
+        return _product(op, run.values[name], op.kernel) + op.bias
+    inputs = run.points[name][0]
+    largest = run.scheme.largest
+    axes = tuple(range(len(op.kernel.shape) - 1))
+    scale = ops.max(ops.abs(op.kernel), axis=axes) / largest
+    scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)
+    scale = ops.stop_gradient(scale)
+    kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
+    steps = scale * inputs
+    # Whole numbers, far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
+    return (_product(op, run.quantized(name), kernel) + rounded(op.bias / steps)) * steps
+
+
+def _product(op: Op, values: Any, kernel: Any) -> Any:
+    if op.kind == "dense":
+        return ops.matmul(values, kernel)
+    values = _padded(values, op.margins)
+    if op.kind == "depthwise":
+        return depthwise_conv(values, kernel, op.stride, "valid", op.dilation)
+    return ops.conv(values, kernel, op.stride, "valid", "channels_last", op.dilation)
+
+
+def _padded(values: Any, margins: tuple[int, int, int, int], constant: float = 0.0) -> Any:
+    top, bottom, left, right = margins
+    if not any(margins):
+        return values
+    return ops.pad(values, [[0, 0], [top, bottom], [left, right], [0, 0]], constant_values=constant)
+
+
+def _affine(run: _Run, op: Op, integer: bool) -> Any:
+    (value,) = run.read(op, False)
+    value = value if op.kernel is None else value * op.kernel
+    return value + op.bias
+
+
+def _max_pool(run: _Run, op: Op, integer: bool) -> Any:
+    (value,) = run.read(op, integer)
+    return ops.max_pool(_padded(value, op.margins, -1e30), op.size, op.stride, "valid", "channels_last")
+
+
+def _mean(run: _Run, op: Op, integer: bool) -> Any:
+    (value,) = run.read(op, integer)
+    return ops.mean(value, axis=(1, 2), keepdims=len(op.shape) == 3)
+
+
+def _flatten(run: _Run, op: Op, integer: bool) -> Any:
+    (value,) = run.read(op, integer)
+    return ops.reshape(value, (-1, int(np.prod(op.shape))))
+
+
+def _add(run: _Run, op: Op, integer: bool) -> Any:
+    first, second = run.read(op, integer)
+    return first + second
+
+
+def _multiply(run: _Run, op: Op, integer: bool) -> Any:
+    first, second = run.read(op, integer)
+    return first * second
+
+
+def _resize(run: _Run, op: Op, integer: bool) -> Any:
+    return ops.image.resize(run.values[op.inputs[0]], op.shape[:2], "bilinear", data_format="channels_last")
+
+
+def _attention(run: _Run, op: Op, integer: bool) -> Any:
+    return attend(*run.read(op, False), op.heads, 1.0)  # the queries have been scaled already
+
+
+_COMPUTE = {
+    **dict.fromkeys(LINEAR, _linear),
+    "affine": _affine,
+    "max_pool": _max_pool,
+    "mean": _mean,
+    "flatten": _flatten,
+    "add": _add,
+    "multiply": _multiply,
+    "resize": _resize,
+    "attention": _attention,
+    "softmax": lambda run, op, integer: ops.softmax(run.values[op.inputs[0]]),
+    "activation": lambda run, op, integer: run.values[op.inputs[0]],  # which follows, as it does any operation
+}
+
+
+def _activated(values: Any, activation: str | None) -> Any:
+    return values if activation is None else _ACTIVATE[activation](values)
+
+
+_ACTIVATE = {
+    "relu": ops.relu,
+    "relu6": ops.relu6,
+    "hard_swish": ops.hard_silu,
+    "hard_sigmoid": ops.hard_sigmoid,
+    "gelu": lambda values: ops.gelu(values, approximate=False),
+}

@@ -1,0 +1,94 @@
+"""Knowledge distillation: a network learns what another one says of each image, not its label alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets.card import read_card
+from mobilenets.data.names import some
+from mobilenets.errors import UserError
+from mobilenets.evaluation.inference import predictor
+from mobilenets.models import keras
+from mobilenets.models.builder import logits_model
+from mobilenets.models.saving import load_model
+
+ops = keras.ops
+
+
+def load_teacher(path: Path | str, classes: tuple[str, ...], size: int) -> keras.Model:
+    """Loads a model to learn from; it may be of any network, width and resolution.
+
+    Args:
+        path: a model directory.
+        classes: that the student tells apart.
+        size: pixels of the student's images, which are resized for the teacher where it takes others.
+
+    Returns:
+        What `mobilenets.models.builder.logits_model` makes of it, with features.
+
+    Raises:
+        UserError: it is unusable, or tells other classes apart.
+    """
+    found = read_card(path)["classes"]
+    if tuple(found) != tuple(classes):
+        raise UserError(
+            f"--teacher {path}: tells other classes apart ({some(found)}) than the data has ({some(classes)})"
+        )
+    teacher = load_model(path)
+    if teacher.input_shape[1] != size:
+        image = keras.Input((size, size, teacher.input_shape[3]), name="image")
+        larger = keras.layers.Resizing(*teacher.input_shape[1:3], data_format="channels_last", name="resize_image")
+        return keras.Model(image, logits_model(teacher, features=True)(larger(image)), name=teacher.name)
+    return logits_model(teacher, features=True)
+
+
+class Lesson:
+    """What a student is told of each image, and how well it has learned it.
+
+    A row of what it is told holds the label, the teacher's logits and the teacher's features; a row of what it says
+    its own logits and, with a ``hint``, its features.
+
+    The loss is (1 - ``teaching``) times the cross-entropy with the label, plus ``teaching`` times T² times the
+    divergence of its probabilities from the teacher's, both at temperature T (arXiv 1503.02531, section 2.1), plus
+    ``hint`` times the mean squared difference of how alike the images of a batch look to the two (arXiv 1907.09682,
+    equation 4), which asks nothing of the number of features.
+
+    Args:
+        teacher: of `load_teacher`.
+        classes: how many.
+        temperature: T > 0.
+        teaching: share of the teacher's say, 0..1.
+        hint: weight of the features, 0 for none.
+    """
+
+    def __init__(self, teacher: keras.Model, classes: int, temperature: float, teaching: float, hint: float) -> None:
+        self._ask = predictor(teacher)
+        self.classes, self.temperature, self.teaching, self.hint = classes, temperature, teaching, hint
+
+    def told(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Labels (batch, classes) with what the teacher says of the images behind them."""
+        return np.concatenate([labels, self._ask(images)], axis=1, dtype=np.float32)
+
+    def loss(self, told: Any, said: Any) -> Any:
+        """Of each image, (batch,)."""
+        count = self.classes
+        labels, theirs, their_features = told[:, :count], told[:, count : 2 * count], told[:, 2 * count :]
+        logits, features = said[:, :count], said[:, count:]
+        loss = (1 - self.teaching) * keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+        wanted, given = (ops.log_softmax(values / self.temperature) for values in (theirs, logits))
+        divergence = ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
+        loss = loss + self.teaching * self.temperature**2 * divergence
+        if self.hint:
+            loss = loss + self.hint * ops.mean((_alike(features) - _alike(their_features)) ** 2, axis=-1)
+        return loss
+
+    def accuracy(self, told: Any, said: Any) -> Any:
+        """Whether each image's class is right, (batch,)."""
+        return keras.metrics.categorical_accuracy(told[:, : self.classes], said[:, : self.classes])
+
+
+def _alike(features: Any) -> Any:
+    """How alike the images of a batch look: products of their features, (batch, batch), each row of length 1."""
+    products = ops.matmul(features, ops.transpose(features))
+    return products / ops.maximum(ops.norm(products, axis=-1, keepdims=True), 1e-12)
