@@ -60,6 +60,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.int8 not in INT8:
             raise UserError(f"--int8 must be {' or '.join(INT8)}, not {self.int8!r}")
+        for target in self.targets:
+            if target == "savedmodel":
+                raise UserError("--to savedmodel: such a file computes in float32; choose of litert, onnx and openvino")
         if not 0 <= self.max_drop <= 100:
             raise UserError(f"--max-drop must be from 0 to 100 points, not {self.max_drop:g}")
         if self.threads is not None and self.threads < 1:

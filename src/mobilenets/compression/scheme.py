@@ -135,7 +135,8 @@ def integer_weights(op: Op, scheme: Scheme) -> Weights:
     """A linear operation's constants in integers."""
     inputs = scheme.points[op.inputs[0]][0]
     axes = tuple(range(op.kernel.ndim - 1))
-    scale = np.abs(op.kernel).max(axis=axes) / scheme.largest
+    # A product, since compilers make one of a quotient, which may then round otherwise in a simulation of this.
+    scale = np.abs(op.kernel).max(axis=axes) * np.float32(1 / scheme.largest)
     # A channel of nearly nothing but its bias would otherwise overflow that.
     scale = np.maximum(scale, np.abs(op.bias) / (inputs * 2**30)).clip(1e-12).astype(np.float32)
     kernel = np.clip(np.rint(op.kernel / scale), -scheme.largest, scheme.largest).astype(np.int8)

@@ -2,8 +2,11 @@
 
 The forward pass rounds weights, sums and activations where the written files do, to the same steps; the backward pass
 lets gradients through the rounding as if it were not there (straight-through, arXiv 1308.3432). Batch normalization is
-folded into the convolutions by its moving statistics first, as it is in the files. The ranges of activations are
-variables, trained with the weights (LSQ, arXiv 1902.08153, and LSQ+, arXiv 2004.09576, for those that begin below 0).
+folded into the convolutions by its moving statistics first, as it is in the files. The steps of activations are
+variables, trained with the weights (LSQ, arXiv 1902.08153); their zero points stay as calibrated.
+
+Everything is written so that a compiled graph rounds as the files do: a last digit that differs here and there moves a
+sum that lies between two integers to the other one, and ten layers later every value.
 """
 
 from collections.abc import Collection
@@ -46,14 +49,15 @@ class Simulation(keras.layers.Layer):
             for op in graph.ops
             if op.name in ranges and op.kind != "softmax" and not is_bytes(op) and op.name not in self._moved
         ]
-        lows = np.float32([min(ranges[name][0], 0.0) for name in self._trained])
-        highs = np.float32([max(ranges[name][1], 1e-6) for name in self._trained])
-        self._below = (lows < 0).astype(np.float32)  # what begins at zero, behind a ReLU, goes on to
+        points = [self._scheme.points[name] for name in self._trained]
+        self._zeros = [float(zero) for _, zero in points]
+        # What a ReLU6 has cut off must not come back.
         six = {op.name for op in graph.ops if op.activation == "relu6"}
-        self._most = np.float32([6.0 if name in six else np.inf for name in self._trained])
-        self._sizes = np.float32([np.prod(graph.shape(name)) for name in self._trained])
-        self.low = self.add_weight((len(lows),), keras.initializers.Constant(lows), name="low")
-        self.high = self.add_weight((len(lows),), keras.initializers.Constant(highs), name="high")
+        self._most = np.float32([6 / LEVELS if name in six else np.inf for name in self._trained])
+        # Every value of an output pulls at its step: without this the steps would outrun the weights (LSQ, 2.2).
+        self._share = np.float32([(np.prod(graph.shape(name)) * LEVELS) ** -0.5 for name in self._trained])
+        steps = keras.initializers.Constant(np.float32([step for step, _ in points]))
+        self.steps = self.add_weight((len(points),), steps, name="steps")
         self.built = True
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -62,30 +66,26 @@ class Simulation(keras.layers.Layer):
 
     def ranges(self) -> Ranges:
         """The ranges as trained."""
-        low, high = (ops.convert_to_numpy(value) for value in self._limits())
-        found = {name: (float(low[place]), float(high[place])) for place, name in enumerate(self._trained)}
+        steps = [float(step) for step in ops.convert_to_numpy(self._limited())]
+        found = {
+            name: (-zero * step, (LEVELS - zero) * step)
+            for name, step, zero in zip(self._trained, steps, self._zeros, strict=True)
+        }
         for name, source in self._moved.items():
             if source in found:
                 found[name] = found[source]
         return found
 
-    def _limits(self) -> tuple[Any, Any]:
-        low = ops.minimum(ops.convert_to_tensor(self.low) * self._below, 0.0)
-        high = ops.maximum(ops.convert_to_tensor(self.high), 1e-6)
-        return low, ops.minimum(high, self._most)
+    def _limited(self) -> Any:
+        return ops.minimum(ops.maximum(ops.convert_to_tensor(self.steps), 1e-8), self._most)
 
     def call(self, images: Any) -> Any:
         """Computes logits."""
         graph = integer_form(graph_of(self.model, live=True))
         run = _Run(graph, self._scheme, ops.cast(images, "float32"))
-        low, high = self._limits()
-        # Every pixel of an output pulls at its range: without this the ranges would outrun the weights (LSQ, 2.2).
-        share = (self._sizes * LEVELS) ** -0.5
-        low, high = (_slowed(limit, share) for limit in (low, high))
-        scales = ops.maximum((high - low) / LEVELS, 1e-8)
-        zeros = ops.clip(rounded(-low / scales), 0, LEVELS)
+        steps = _slowed(self._limited(), self._share)
         for place, name in enumerate(self._trained):
-            run.points[name] = scales[place], zeros[place]
+            run.points[name] = steps[place], self._zeros[place]
         for op in graph.ops:
             if op.kind == "softmax" and op is graph.output:
                 return run.values[op.inputs[0]]
@@ -105,7 +105,8 @@ def rounded(values: Any) -> Any:
 
 def _slowed(values: Any, share: Any) -> Any:
     """The same values, with ``share`` of their gradients."""
-    return values * share + ops.stop_gradient(values * (1 - share))
+    still = ops.stop_gradient(values)
+    return still + (values - still) * share
 
 
 class _Run:
@@ -125,11 +126,30 @@ class _Run:
         integer = op.name in self.scheme.integer
         if moved:
             self.points[op.name] = self.points[moved]
-        value = _COMPUTE[op.kind](self, op, integer)
-        value = _activated(value, op.activation)
-        self.values[op.name] = value
+        if integer and op.kind in LINEAR:
+            self._integers(op)
+            return
+        self.values[op.name] = _activated(_COMPUTE[op.kind](self, op, integer), op.activation)
         if integer:
             self.values[op.name] = self.quantized(op.name) * self.points[op.name][0]
+
+    def _integers(self, op: Op) -> None:
+        """Computes a linear operation from whole numbers to whole numbers, with one factor between, as runtimes do."""
+        (source,) = op.inputs
+        inputs, (step, zero) = self.points[source][0], self.points[op.name]
+        largest = self.scheme.largest
+        axes = tuple(range(len(op.kernel.shape) - 1))
+        scale = ops.max(ops.abs(op.kernel), axis=axes) * np.float32(1 / largest)
+        scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)
+        scale = ops.stop_gradient(scale)
+        kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
+        # Far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
+        sums = _product(op, self.quantized(source), kernel) + rounded(op.bias / (scale * inputs))
+        found = sums * (scale * inputs / step)
+        if op.activation is not None:  # of `FUSED`: in an `integer_form` any other stands alone
+            found = ops.relu(found) if op.activation == "relu" else ops.clip(found, 0.0, 6.0 / step)
+        self.integers[op.name] = ops.clip(rounded(found) + zero, 0, LEVELS) - zero
+        self.values[op.name] = self.integers[op.name] * step
 
     def quantized(self, name: str) -> Any:
         """An operation's output in steps from its zero point."""
@@ -147,19 +167,7 @@ class _Run:
 
 
 def _linear(run: _Run, op: Op, integer: bool) -> Any:
-    (name,) = op.inputs
-    if not integer:
-        return _product(op, run.values[name], op.kernel) + op.bias
-    inputs = run.points[name][0]
-    largest = run.scheme.largest
-    axes = tuple(range(len(op.kernel.shape) - 1))
-    scale = ops.max(ops.abs(op.kernel), axis=axes) / largest
-    scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)
-    scale = ops.stop_gradient(scale)
-    kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
-    steps = scale * inputs
-    # Whole numbers, far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
-    return (_product(op, run.quantized(name), kernel) + rounded(op.bias / steps)) * steps
+    return _product(op, run.values[op.inputs[0]], op.kernel) + op.bias
 
 
 def _product(op: Op, values: Any, kernel: Any) -> Any:

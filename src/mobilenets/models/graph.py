@@ -203,8 +203,10 @@ def _dense(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
 
 
 def _norm(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
-    scale = (array(layer.moving_variance) + layer.epsilon) ** -0.5
-    scale = array(layer.gamma) * scale if layer.scale else scale
+    # Rounded alike whether computed now or in a compiled graph, which would turn a power into something less exact.
+    variance = array(layer.moving_variance) + layer.epsilon
+    deviation = np.sqrt(variance) if isinstance(variance, np.ndarray) else keras.ops.sqrt(variance)
+    scale = (array(layer.gamma) if layer.scale else 1.0) / deviation
     shift = -array(layer.moving_mean) * scale
     shift = array(layer.beta) + shift if layer.center else shift
     return _activated(_op(layer, "affine", kernel=scale, bias=shift), getattr(layer, "activation", None))

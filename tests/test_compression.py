@@ -1,0 +1,332 @@
+"""Training for integers and learning from a teacher: what is simulated is what the files compute."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+
+from exported import card_of, copy, one_line
+from mobilenets.compression.qat import simulated, train_quantized
+from mobilenets.compression.quantization import Quantization, read_quantization
+from mobilenets.compression.scheme import integer_form, whole_mean
+from mobilenets.data import ImageData, Split
+from mobilenets.deployment.calibrate import calibrate
+from mobilenets.deployment.runtimes import load
+from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.errors import UserError
+from mobilenets.models import keras
+from mobilenets.models.builder import classifier
+from mobilenets.models.graph import graph_of
+from mobilenets.models.saving import load_model
+from mobilenets.training import checkpoint
+from mobilenets.training.classify import train
+from mobilenets.training.distill import Lesson, load_teacher
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+from test_deployment_files import build, operators, pixels
+from test_training import TINY, stripes
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return ImageData(
+        name="stripes",
+        source="stripes",
+        classes=("across", "up", "askew"),
+        train=stripes(96, 0),
+        val=stripes(48, 1),
+        native_size=16,
+        flip=False,
+        fingerprint="0" * 64,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A model directory of a network that tells stripes apart."""
+    out = tmp_path_factory.mktemp("trained") / "model"
+    train(data, out, TINY, 0.25, settings=Settings(epochs=4, batch_size=16, label_smoothing=0.0), quiet=True)
+    return out
+
+
+def ranges_of(model, images) -> dict[str, tuple[float, float]]:
+    return calibrate(integer_form(graph_of(model)), list(images))
+
+
+def accuracy(model, data: ImageData) -> float:
+    return float((np.asarray(model.predict_on_batch(data.val.images)).argmax(axis=1) == data.val.labels).mean())
+
+
+# -- the simulation -------------------------------------------------------------------------------------------------
+
+
+def on_backends(*names: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.backend) if name in ("v1", "v3_small") else name for name in names]
+
+
+@pytest.mark.parametrize("name", on_backends("v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"))
+def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
+    """Random weights, for which eight bits are hard: what is left is far below what the integers themselves cost."""
+    model, images = build(name), pixels(count=32)
+    exact = np.asarray(model.predict_on_batch(images))
+    found = np.asarray(simulated(model, ranges_of(model, images[:8])).predict_on_batch(images))
+    writer = Writer(model, list(images[:8]))
+    for target in ("litert", "onnx"):
+        if all(pytest.importorskip(package) for package in TARGETS[target].packages):
+            path = writer.write(Variant(target, "int8", batch=TARGETS[target].batch), tmp_path)
+            written = load(path, TARGETS[target].runtime)(images)
+            cost = np.sqrt(((written - exact) ** 2).mean())
+            assert cost > 1e-3, target  # integers do cost something here
+            # Sums that lie between two integers are rounded up in one and down in the other; a median sees none.
+            assert np.median(np.abs(written - found)) < 0.05 * cost, target
+            assert np.sqrt(((written - found) ** 2).mean()) < 0.6 * cost, target
+
+
+@pytest.mark.backend
+def test_layers_left_in_float_are_computed_so_in_simulation_and_file(tmp_path):
+    model, images = build("v1", alpha=0.25), pixels(count=16)
+    limits = ranges_of(model, images[:8])
+    floats = ("block1_depthwise", "logits")
+    whole = np.asarray(simulated(model, limits).predict_on_batch(images))
+    mixed = np.asarray(simulated(model, limits, floats).predict_on_batch(images))
+    assert np.abs(whole - mixed).max() > 1e-4
+    path = Writer(model, [], Quantization("qat", limits, floats)).write(Variant("litert", "int8"), tmp_path)
+    assert np.median(np.abs(load(path)(images) - mixed)) < 1e-4
+    kinds = [types[-1] for kind, types in operators(path) if kind in ("DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+    assert kinds.count("FLOAT32") == 2
+
+
+@pytest.mark.parametrize("target", ["litert", "onnx", "openvino"])
+def test_files_carry_the_trained_ranges(target, tmp_path):
+    for package in TARGETS[target].packages:
+        pytest.importorskip(package)
+    model, images = build("v3_small", alpha=0.25), pixels(count=8)
+    limits = ranges_of(model, images)
+    narrow = {name: (low / 8, high / 8) for name, (low, high) in limits.items()}
+    variant = Variant(target, "int8", batch=TARGETS[target].batch)
+    expected = np.asarray(simulated(model, narrow).predict_on_batch(images))
+    written = load(Writer(model, [], Quantization("qat", narrow)).write(variant, tmp_path / "narrow"))(images)
+    usual = load(Writer(model, [], Quantization("qat", limits)).write(variant, tmp_path / "usual"))(images)
+    assert np.abs(written - expected).mean() < 0.5 * np.abs(usual - expected).mean()
+    calibrated = load(Writer(model, list(images)).write(variant, tmp_path / "calibrated"))(images)
+    np.testing.assert_allclose(usual, calibrated, atol=0.05 if target == "openvino" else 1e-6)
+
+
+def test_ranges_of_another_model_are_refused():
+    model = build("v1", alpha=0.25)
+    limits = ranges_of(model, pixels())
+    limits.pop("block3_pointwise")
+    for form in (integer_form, whole_mean):
+        with pytest.raises(UserError, match="no range for 'block3_pointwise'"):
+            Quantization("qat", limits).scheme(form(graph_of(model)))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        7,
+        {"method": "qat"},
+        {"method": "qat", "ranges": {"a": [0, float("nan")]}},
+        {"method": "qat", "ranges": {"a": [1, 0]}},
+        {"method": "qat", "ranges": {"a": 1}},
+        {"method": "qat", "ranges": {}, "weight_bits": 3},
+        {"method": "qat", "ranges": {}, "floats": "all"},
+    ],
+)
+def test_a_damaged_card_is_told(entry, tmp_path):
+    with pytest.raises(UserError, match="quantization must hold the ranges"):
+        read_quantization({"quantization": entry}, tmp_path)
+
+
+# -- training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
+    """Ranges a tenth as wide as they should be; the weights and the ranges find a way."""
+    model = load_model(trained)
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+    limits = {name: (low / 10, high / 10) for name, (low, high) in ranges_of(model, data.train.images[:32]).items()}
+    broken = accuracy(simulated(model, limits), data)
+    assert broken < accuracy(model, data) - 0.1
+    settings = Settings(epochs=6, batch_size=16, learning_rate=0.02, warmup_epochs=0, label_smoothing=0.0)
+    _, quantization, network = train_quantized(
+        model, data, settings, tmp_path, checkpoint.State({}), limits, reporter=silent
+    )
+    assert accuracy(network, data) > broken + 0.1
+    assert quantization.ranges["logits"] != limits["logits"]
+    # What the card will say is what was trained.
+    np.testing.assert_allclose(
+        simulated(model, quantization.ranges).predict_on_batch(data.val.images),
+        network.predict_on_batch(data.val.images),
+        atol=1e-5,
+    )
+    for weight, was in zip(model.weights, before, strict=True):
+        moved = np.abs(np.asarray(keras.ops.convert_to_numpy(weight)) - was).max() > 0
+        assert moved == ("moving" not in weight.path), weight.path
+
+
+def silent(epochs: int, steps: int) -> Reporter:
+    return Reporter(epochs, steps, True)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(data, trained, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    class Stopping(Reporter):
+        def end(self, state):
+            raise Stopped
+
+    settings = Settings(epochs=2, batch_size=16, learning_rate=0.01, warmup_epochs=0)
+    found = []
+    for stop in (False, True):
+        model, directory = load_model(trained), tmp_path / str(stop)
+        directory.mkdir()
+        limits = ranges_of(model, data.train.images[:16])
+        if stop:
+            with pytest.raises(Stopped):
+                train_quantized(
+                    model,
+                    data,
+                    settings,
+                    directory,
+                    checkpoint.State({}),
+                    limits,
+                    reporter=lambda epochs, steps: Stopping(epochs, steps, True),
+                )
+            model = load_model(trained)
+        state = checkpoint.load(directory) or checkpoint.State({})
+        assert state.epoch == int(stop)
+        _, quantization, network = train_quantized(model, data, settings, directory, state, limits, reporter=silent)
+        found.append((quantization.ranges, network.predict_on_batch(data.val.images)))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+# -- distillation ---------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_a_lesson_is_that_of_the_papers():
+    rng = np.random.default_rng(0)
+    labels = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 8)]
+    teacher, student = (rng.normal(0, 2, (8, 5)).astype(np.float32) for _ in range(2))
+    theirs, ours = (rng.normal(0, 1, (8, width)).astype(np.float32) for width in (6, 3))
+
+    def softmax(values):
+        shares = np.exp(values - values.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def similarity(features):
+        products = features @ features.T
+        return products / np.linalg.norm(products, axis=1, keepdims=True)
+
+    hard = -(labels * np.log(softmax(student))).sum(axis=1)
+    p, q = softmax(teacher / 3), softmax(student / 3)
+    soft = 9 * (p * (np.log(p) - np.log(q))).sum(axis=1)
+    alike = ((similarity(ours) - similarity(theirs)) ** 2).sum() / 8**2  # equation 4 of arXiv 1907.09682
+    network = keras.Sequential([keras.Input((11,))])
+    lesson = Lesson(network, 5, 3.0, 0.6, 2.0)
+    told, said = np.concatenate([labels, teacher, theirs], axis=1), np.concatenate([student, ours], axis=1)
+    found = keras.ops.convert_to_numpy(
+        lesson.loss(keras.ops.convert_to_tensor(told), keras.ops.convert_to_tensor(said))
+    )
+    np.testing.assert_allclose(found.mean(), (0.4 * hard + 0.6 * soft).mean() + 2 * alike, rtol=1e-5)
+    right = keras.ops.convert_to_numpy(lesson.accuracy(told, said))
+    np.testing.assert_array_equal(right, student.argmax(axis=1) == labels.argmax(axis=1))
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("hint", [0.0, 1.0])
+def test_a_student_learns_from_its_teacher_what_its_labels_hide(data, trained, tmp_path, hint):
+    rng = np.random.default_rng(0)
+    lies = replace(data, train=Split(data.train.images, rng.permutation(data.train.labels)))
+    settings = Settings(epochs=5, batch_size=16, label_smoothing=0.0, teaching=1.0, hint=hint)
+    card = train(lies, tmp_path / "student", TINY, 0.25, settings=settings, teacher=trained, quiet=True)
+    assert card["training"]["teacher"] == str(trained)
+    alone = train(lies, tmp_path / "alone", TINY, 0.25, settings=replace(settings, hint=0.0), quiet=True)
+    assert card["metrics"]["accuracy"] > alone["metrics"]["accuracy"] + 0.2
+
+
+def test_a_teacher_may_take_larger_images_but_must_know_the_same_classes(data, trained):
+    teacher = load_teacher(trained, data.classes, 12)
+    assert teacher.input_shape[1:] == (12, 12, 3)
+    assert teacher.output_shape[1] > len(data.classes)  # features stand behind the logits
+    with pytest.raises(UserError, match="tells other classes apart"):
+        load_teacher(trained, ("cat", "dog"), 16)
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path):
+    model = copy(place, tmp_path)
+    before = (model / "card.json").read_bytes()
+    out = tmp_path / "small"
+    status, text, err = cli(
+        "compress", model, "--out", out, "--epochs", 1, "--to", "litert,onnx", "--teacher", model, "--json"
+    )
+    assert status == 0, err
+    card = json.loads(text)
+    assert card == card_of(out)
+    assert (model / "card.json").read_bytes() == before
+    assert not (out / "checkpoint.npz").exists()
+    rows = card["compression"]["files"]
+    assert [(row["when"], row["target"], row["precision"]) for row in rows] == [
+        (when, target, precision)
+        for target in ("litert", "onnx")
+        for when, precision in (("before", "float32"), ("before", "int8"), ("after", "int8"))
+    ]
+    assert all(row["latency_ms"]["median"] > 0 and row["bytes"] > 0 for row in rows)
+    float32, _, after = rows[:3]
+    assert after["accuracy"] >= float32["accuracy"] - 0.01
+    simulated_metrics = card["quantization"]["metrics"]
+    assert abs(simulated_metrics["accuracy"] - after["accuracy"]) < 0.006
+    for entry in card["artifacts"]:
+        status, text, err = cli("evaluate", out / entry["file"], "--json")
+        assert (status, json.loads(text)["accuracy"]) == (0, entry["metrics"]["accuracy"]), err
+    status, text, err = cli("evaluate", out, "--json")
+    assert (status, json.loads(text)["accuracy"]) == (0, card["metrics"]["accuracy"]), err
+    # Exported again, the file is the same: its ranges are the trained ones.
+    digest = {entry["file"]: entry["files"] for entry in card["artifacts"]}
+    status, text, err = cli("export", out, "--precision", "int8", "--json")
+    assert status == 0, err
+    (entry,) = json.loads(text)["artifacts"]
+    assert entry["files"] == digest[entry["file"]]
+    status, text, err = cli("train", "digits", "--weights", out, "--alpha", 0.25, "--size", 32, "--epochs", 1,
+                            "--out", tmp_path / "further", "--json")  # fmt: skip
+    assert status == 0, err
+    assert "quantization" not in json.loads(text)
+
+
+def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
+    model = copy(place, tmp_path)
+    out = tmp_path / "small"
+    for words, told in [
+        (("--out", model), "is the model to start from"),
+        (("--out", out, "--int8", "ptq"), "--int8 must be qat"),
+        (("--out", out, "--keep-float", "block99"), "--keep-float block99"),
+        (("--out", out, "--to", "savedmodel"), "computes in float32"),
+        (("--out", out, "--to", "coreml"), "--to coreml"),
+        (("--out", out, "--max-drop", -1), "--max-drop"),
+        (("--out", out, "--epochs", 0), "--epochs"),
+        (("--out", out, "--teacher", tmp_path / "nobody"), "nobody"),
+        (("--out", out, "--resume"), "nothing to resume"),
+    ]:
+        one_line(cli("compress", model, *words), told)
+        assert not out.exists(), words
+
+
+def test_a_network_without_integers_to_train_is_refused():
+    model = classifier(TINY, (16, 16, 3), 3, 0.25)
+    odd = keras.layers.LeakyReLU(name="odd")(model.output)
+    with pytest.raises(UserError, match="odd"):
+        simulated(keras.Model(model.input, odd), {})
