@@ -72,9 +72,17 @@ def run(model: keras.Model, variant: Variant, directory, images: np.ndarray, cal
 
 
 def some_on_every_backend(names: list[str]) -> list:
-    """One network of each kind on whatever backend is tested; the others, whose layers are the same, on the default."""
-    everywhere = ("v1", "v3_small", "v4_conv_small", "v4_hybrid_medium")
-    return [pytest.param(name, marks=pytest.mark.backend) if name in everywhere else name for name in names]
+    """One network of each kind on whatever backend is tested; the others, whose layers are the same, on the default.
+
+    The largest, which have more of the same blocks, take a quarter of a minute each.
+    """
+    marks = dict.fromkeys(("v1", "v3_small", "v4_conv_small", "v4_hybrid_medium"), pytest.mark.backend)
+    marks |= dict.fromkeys(("v4_conv_large", "v4_hybrid_large"), pytest.mark.slow)
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
+
+
+def slow_where(condition: bool, *values: str):
+    return pytest.param(*values, marks=pytest.mark.slow if condition else ())
 
 
 @pytest.mark.parametrize("name", some_on_every_backend(NETWORKS))
@@ -97,8 +105,15 @@ def test_the_two_classics_too(name, tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=target)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["v1", "v2", "v3_small"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    # A SavedModel takes ten seconds, and what it does with half precision does not depend on the network.
+    [
+        slow_where(target == "savedmodel" and name != "v1", name, target)
+        for name in ("v1", "v2", "v3_small")
+        for target in TARGETS
+    ],
+)
 def test_half_precision_nearly_so_and_in_half_the_bytes(name, target, tmp_path):
     model, images = build(name, alpha=0.25), pixels()
     expected = probabilities(model, images)
@@ -182,7 +197,7 @@ def converted(model: keras.Model, images: np.ndarray, integers: bool = True) -> 
     return converter.convert()
 
 
-@pytest.mark.parametrize("name", ["v1", "v2", "v3_small", "v4_conv_small"])
+@pytest.mark.parametrize("name", [slow_where(name == "v2", name) for name in ("v1", "v2", "v3_small", "v4_conv_small")])
 def test_integers_are_as_good_as_those_of_tensorflows_converter(name, tmp_path):
     """Random weights, for which eight bits are harder than for trained ones; same images to calibrate on."""
     model, images = build(name), pixels(count=64)  # fewer leave it to chance who is nearer

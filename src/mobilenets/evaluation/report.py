@@ -111,6 +111,7 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "interval": _interval(metrics),
         "artifacts": artifacts,
+        "runtimes": RUNTIMES,
         "shipped": shipped,
         "keras_bytes": _size(directory / "model.keras"),
         "history": _history(directory / "history.csv"),
