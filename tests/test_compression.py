@@ -29,6 +29,8 @@ from mobilenets.training.settings import Settings
 from test_deployment_files import build, operators, pixels
 from test_training import TINY, stripes
 
+SETTINGS = Settings(epochs=12, batch_size=16, learning_rate=0.1, label_smoothing=0.0)
+
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
@@ -53,7 +55,7 @@ def data() -> ImageData:
 def trained(data, tmp_path_factory):
     """A model directory of a network that tells stripes apart."""
     out = tmp_path_factory.mktemp("trained") / "model"
-    train(data, out, TINY, 0.25, settings=Settings(epochs=8, batch_size=16, label_smoothing=0.0), quiet=True)
+    train(data, out, TINY, 0.25, settings=SETTINGS, quiet=True)
     return out
 
 
@@ -83,7 +85,7 @@ def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
             assert cost > 1e-3, target  # integers do cost something here
             # A sum that lies between two integers is rounded up in one and down in the other, and with random weights
             # one of them changes every value some layers later; most images have none.
-            assert np.median(np.abs(written - found)) < 0.05 * cost, target
+            assert np.median(np.abs(written - found)) < 0.1 * cost, target
 
 
 @pytest.mark.backend
@@ -152,7 +154,7 @@ def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
     limits = {name: (low / 3, high / 3) for name, (low, high) in ranges_of(model, data.train.images[:32]).items()}
     broken = loss(simulated(model, limits), data)
-    settings = Settings(epochs=3, batch_size=16, learning_rate=0.01, warmup_epochs=0, label_smoothing=0.0)
+    settings = replace(SETTINGS, epochs=4, learning_rate=0.01, warmup_epochs=0)
     _, quantization, network = train_quantized(
         model, data, settings, tmp_path, checkpoint.State({}), limits, reporter=silent
     )
@@ -244,12 +246,11 @@ def test_the_loss_of_a_lesson_is_that_of_the_papers():
     np.testing.assert_array_equal(right, student.argmax(axis=1) == labels.argmax(axis=1))
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("hint", [0.0, 1.0])
+@pytest.mark.parametrize("hint", [0.0, pytest.param(1.0, marks=pytest.mark.backend)])
 def test_a_student_learns_from_its_teacher_what_its_labels_hide(data, trained, tmp_path, hint):
     rng = np.random.default_rng(0)
     lies = replace(data, train=Split(data.train.images, rng.permutation(data.train.labels)))
-    settings = Settings(epochs=12, batch_size=16, learning_rate=0.1, label_smoothing=0.0, teaching=1.0, hint=hint)
+    settings = replace(SETTINGS, teaching=1.0, hint=hint)
     card = train(lies, tmp_path / "student", TINY, 0.25, settings=settings, teacher=trained, quiet=True)
     assert card["training"]["teacher"] == str(trained)
     alone = train(lies, tmp_path / "alone", TINY, 0.25, settings=replace(settings, hint=0.0), quiet=True)

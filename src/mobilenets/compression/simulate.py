@@ -77,13 +77,13 @@ class Simulation(keras.layers.Layer):
         return found
 
     def _limited(self) -> Any:
-        return ops.minimum(ops.maximum(ops.convert_to_tensor(self.steps), 1e-8), self._most)
+        return ops.minimum(ops.maximum(ops.convert_to_tensor(self.steps), 1e-8), ops.convert_to_tensor(self._most))
 
     def call(self, images: Any) -> Any:
         """Computes logits."""
         graph = integer_form(graph_of(self.model, live=True))
         run = _Run(graph, self._scheme, ops.cast(images, "float32"))
-        steps = _slowed(self._limited(), self._share)
+        steps = _slowed(self._limited(), ops.convert_to_tensor(self._share))
         for place, name in enumerate(self._trained):
             run.points[name] = steps[place], self._zeros[place]
         for op in graph.ops:
@@ -139,7 +139,7 @@ class _Run:
         inputs, (step, zero) = self.points[source][0], self.points[op.name]
         largest = self.scheme.largest
         axes = tuple(range(len(op.kernel.shape) - 1))
-        scale = ops.max(ops.abs(op.kernel), axis=axes) * np.float32(1 / largest)
+        scale = ops.max(ops.abs(op.kernel), axis=axes) * float(np.float32(1 / largest))
         scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)
         scale = ops.stop_gradient(scale)
         kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
@@ -188,8 +188,8 @@ def _padded(values: Any, margins: tuple[int, int, int, int], constant: float = 0
 
 def _affine(run: _Run, op: Op, integer: bool) -> Any:
     (value,) = run.read(op, False)
-    value = value if op.kernel is None else value * op.kernel
-    return value + op.bias
+    value = value if op.kernel is None else value * ops.convert_to_tensor(op.kernel)
+    return value + ops.convert_to_tensor(op.bias)
 
 
 def _max_pool(run: _Run, op: Op, integer: bool) -> Any:
