@@ -8,11 +8,12 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line
+from exported import card_of, copy, one_line, short_latency
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, whole_mean
 from mobilenets.data import ImageData, Split
+from mobilenets.deployment import verify
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
@@ -35,6 +36,11 @@ SETTINGS = Settings(epochs=12, batch_size=16, learning_rate=0.1, label_smoothing
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(verify, "measure_latency", short_latency)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +72,9 @@ def ranges_of(model, images) -> dict[str, tuple[float, float]]:
 # -- the simulation -------------------------------------------------------------------------------------------------
 
 
-def on_backends(*names: str) -> list:
-    return [pytest.param(name, marks=pytest.mark.backend) if name in ("v1", "v3_small") else name for name in names]
-
-
-@pytest.mark.parametrize("name", on_backends("v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"))
+@pytest.mark.parametrize(
+    "name", [pytest.param("v1", marks=pytest.mark.backend), "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
+)
 def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
     """Random weights, for which eight bits are hard: what is left is far below what the integers themselves cost."""
     model, images = build(name), pixels(count=32)
@@ -88,7 +92,6 @@ def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
             assert np.median(np.abs(written - found)) < 0.1 * cost, target
 
 
-@pytest.mark.backend
 def test_layers_left_in_float_are_computed_so_in_simulation_and_file(tmp_path):
     model, images = build("v1", alpha=0.25), pixels(count=16)
     limits = ranges_of(model, images[:8])
