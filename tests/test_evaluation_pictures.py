@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mobilenets.errors import UserError
-from mobilenets.evaluation import draw_confusion, draw_curves, draw_mistakes, measure
+from mobilenets.evaluation import draw_confusion, draw_curves, draw_mistakes, drawing, measure
 
 HISTORY = [
     {"epoch": 1, "loss": 2.0, "accuracy": 0.3, "val_loss": 1.8, "val_accuracy": 0.4},
@@ -131,3 +131,11 @@ def test_an_unusable_place_is_one_line(tmp_path):
     (tmp_path / "curves.png").mkdir()
     with pytest.raises(UserError, match=r"curves\.png"):
         draw_curves(HISTORY, tmp_path / "curves.png")
+
+
+def test_a_font_of_one_weight_alarms_nobody(caplog):
+    from matplotlib.font_manager import FontProperties, findfont
+
+    drawing.style()
+    assert findfont(FontProperties(family="cmr10", weight="bold"))  # comes with matplotlib, without bold
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """The one quiet style of all pictures, and the way they reach the disk."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+
+# A font for Chinese, Japanese and Korean often has one weight, which is then used for bold as well.
+logging.getLogger("matplotlib.font_manager").addFilter(lambda record: "font weight" not in record.getMessage())
 
 
 def style() -> dict[str, Any]:
