@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line, short_latency
+from exported import card_of, copy, one_line, short_latency, write_card
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, whole_mean
@@ -28,7 +28,7 @@ from mobilenets.training.distill import Lesson, load_teacher
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 from test_deployment_files import build, operators, pixels
-from test_training import TINY, stripes
+from test_training import TINY, striped_data
 
 SETTINGS = Settings(epochs=12, batch_size=16, learning_rate=0.1, label_smoothing=0.0)
 
@@ -45,16 +45,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data() -> ImageData:
-    return ImageData(
-        name="stripes",
-        source="stripes",
-        classes=("across", "up", "askew"),
-        train=stripes(96, 0),
-        val=stripes(48, 1),
-        native_size=16,
-        flip=False,
-        fingerprint="0" * 64,
-    )
+    return striped_data()
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +247,7 @@ def test_a_student_learns_from_its_teacher_what_its_labels_hide(data, trained, t
     settings = replace(SETTINGS, teaching=1.0, hint=hint)
     card = train(lies, tmp_path / "student", TINY, 0.25, settings=settings, teacher=trained, quiet=True)
     assert card["training"]["teacher"] == str(trained)
-    alone = train(lies, tmp_path / "alone", TINY, 0.25, settings=replace(settings, hint=0.0), quiet=True)
+    alone = train(lies, tmp_path / "alone", TINY, 0.25, settings=SETTINGS, quiet=True)
     assert card["metrics"]["accuracy"] > alone["metrics"]["accuracy"] + 0.2
 
 
@@ -273,12 +264,14 @@ def test_a_teacher_may_take_larger_images_but_must_know_the_same_classes(data, t
 
 def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path):
     model = copy(place, tmp_path)
+    write_card(model, card_of(model) | {"speed": {"a machine": {}}})  # which of its files is the fastest there
     before = (model / "card.json").read_bytes()
     out = tmp_path / "small"
     status, text, err = cli("compress", model, "--out", out, "--epochs", 1, "--to", "litert,onnx", "--json")
     assert status == 0, err
     card = json.loads(text)
     assert card == card_of(out)
+    assert "speed" not in card
     assert (model / "card.json").read_bytes() == before
     assert not (out / "checkpoint.npz").exists()
     rows = card["compression"]["files"]
@@ -321,10 +314,14 @@ def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
         (("--out", out, "--max-drop", -1), "--max-drop"),
         (("--out", out, "--epochs", 0), "--epochs"),
         (("--out", out, "--teacher", tmp_path / "nobody"), "nobody"),
+        (("--out", out, "--teaching", 0.5), "--teaching is about what a teacher says"),
         (("--out", out, "--resume"), "nothing to resume"),
     ]:
         one_line(cli("compress", model, *words), told)
         assert not out.exists(), words
+    kept = copy(place, tmp_path / "other")
+    one_line(cli("compress", model, "--out", kept, "--overwrite", "--keep-float", "block99"), "--keep-float block99")
+    assert (kept / "model.keras").is_file()  # what stood there is replaced by something better or not at all
 
 
 def test_a_network_without_integers_to_train_is_refused():

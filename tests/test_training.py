@@ -40,8 +40,7 @@ def stripes(count: int, seed: int) -> Split:
     return Split(np.clip(pixels, 0, 255).astype(np.uint8), labels.astype(np.int64))
 
 
-@pytest.fixture(scope="module")
-def data() -> ImageData:
+def striped_data() -> ImageData:
     return ImageData(
         name="stripes",
         source="stripes",
@@ -52,6 +51,11 @@ def data() -> ImageData:
         flip=False,
         fingerprint="0" * 64,
     )
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return striped_data()
 
 
 def run(data: ImageData, out, settings: Settings = QUICK, **options):

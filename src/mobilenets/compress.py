@@ -29,7 +29,7 @@ from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import prepare
-from mobilenets.training.distill import load_teacher
+from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
@@ -104,6 +104,9 @@ def compress(
     settings = settings or Settings()
     if out.resolve() == directory.resolve():
         raise UserError(f"--out {out}: is the model to start from; name another directory")
+    require_teacher(settings, options.teacher)
+    if settings.hint:
+        raise UserError("--hint: integers are simulated as far as the logits alone; leave it out")
     variants(options.targets, ["int8"])  # what cannot be written fails now, not after the training
     card = cards.read_card(directory)
     check_entries(directory, card)
@@ -124,12 +127,12 @@ def compress(
         "settings": settings.asdict(),
         "fingerprint": data.fingerprint,
     }
-    state = prepare(out, config, resume, overwrite)
     graph = integer_form(graph_of(model))
     layers = [op.name for op in graph.ops if op.kind in INTEGER]
     unknown = sorted(set(options.floats) - set(layers))
     if unknown:
         raise UserError(f"--keep-float {unknown[0]}: this model computes no such layer in integers, but {some(layers)}")
+    state = prepare(out, config, resume, overwrite)  # last, for it may remove what ``out`` holds
     ranges = calibrate(graph, calibration_images(card, data, size))
     result, quantization, network = train_quantized(
         model,
@@ -171,7 +174,7 @@ def _described(
     card: dict[str, Any], directory: Path, options: Options, settings: Settings, state: Any, command: str
 ) -> dict[str, Any]:
     """The new model's card, but for what is measured."""
-    kept = {key: value for key, value in card.items() if key not in ("artifacts", "refused", "metrics", KEY)}
+    kept = {key: value for key, value in card.items() if key not in ("artifacts", "refused", "metrics", "speed", KEY)}
     return kept | {
         "tool": f"mobilenets {__version__}",
         "command": command,

@@ -14,7 +14,7 @@ from mobilenets.models.builder import classifier
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import start_from, with_conventions
 from mobilenets.training import checkpoint
-from mobilenets.training.distill import load_teacher
+from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
 from mobilenets.training.fit import Result, class_weights, fit
 from mobilenets.training.optimizer import DECAYS, peak_rate
@@ -92,8 +92,7 @@ def train(
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
     if settings.cache_features and teacher:
         raise UserError("--cache-features shows images to no teacher; leave one of them out")
-    if settings.hint and not teacher:
-        raise UserError("--hint is about a teacher's features, so it needs --teacher")
+    require_teacher(settings, teacher)
     tutor = load_teacher(teacher, data.classes, size) if teacher else None
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:

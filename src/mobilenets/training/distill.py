@@ -12,6 +12,7 @@ from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.models.saving import load_model
+from mobilenets.training.settings import Settings
 
 ops = keras.ops
 
@@ -41,6 +42,17 @@ def load_teacher(path: Path | str, classes: tuple[str, ...], size: int) -> keras
         larger = keras.layers.Resizing(*teacher.input_shape[1:3], data_format="channels_last", name="resize_image")
         return keras.Model(image, logits_model(teacher, features=True)(larger(image)), name=teacher.name)
     return logits_model(teacher, features=True)
+
+
+def require_teacher(settings: Settings, teacher: Path | str | None) -> None:
+    """Checks that settings which only a teacher gives a meaning are not taken and ignored.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for name in ("temperature", "teaching", "hint"):
+        if not teacher and getattr(settings, name) != getattr(Settings(), name):
+            raise UserError(f"--{name} is about what a teacher says, so it needs --teacher")
 
 
 class Lesson:
