@@ -16,7 +16,7 @@ import numpy as np
 
 from mobilenets.compression.scheme import Ranges, Scheme, integer_form, is_bytes, make_scheme
 from mobilenets.models import keras
-from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op, graph_of
+from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op, deviations, graph_of
 from mobilenets.models.layers import attend, depthwise_conv
 
 ops = keras.ops
@@ -41,6 +41,8 @@ class Simulation(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
+        # The statistics stand still while the rest is trained.
+        self._deviations = deviations(model)
         graph = integer_form(graph_of(model))
         self._scheme = make_scheme(graph, ranges, floats, weight_bits)
         self._moved = {op.name: op.inputs[0] for op in graph.ops if _moves(op, self._scheme)}
@@ -81,7 +83,7 @@ class Simulation(keras.layers.Layer):
 
     def call(self, images: Any) -> Any:
         """Computes logits."""
-        graph = integer_form(graph_of(self.model, live=True))
+        graph = integer_form(graph_of(self.model, live=self._deviations))
         run = _Run(graph, self._scheme, ops.cast(images, "float32"))
         steps = _slowed(self._limited(), ops.convert_to_tensor(self._share))
         for place, name in enumerate(self._trained):

@@ -3,12 +3,14 @@
 Batch normalization, factors of layers and the scaling of pixels are folded into the convolutions beside them, padding
 is spelled out, activations belong to the operation before them. No format's rules are in here.
 
-Read `live`, the constants are tensors computed from the model's variables, so that a gradient finds its way back
-through the folding: training then sees the network as the files hold it.
+Read live, the constants are tensors computed from the model's variables, so that a gradient finds its way back
+through the folding: training then sees the network as the files hold it. The deviations of batch normalization are
+arrays even then (`deviations`), since compiled graphs compute roots less exactly than NumPy does.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,12 +90,22 @@ class Graph:
         return self.input_shape if name == IMAGE else next(op.shape for op in self.ops if op.name == name)
 
 
-def graph_of(model: keras.Model, live: bool = False) -> Graph:
+Deviations = dict[str, np.ndarray]  # layer -> 1 / sqrt(variance + epsilon) of its batch normalization
+
+
+def deviations(model: keras.Model) -> Deviations:
+    """What every batch normalization of a model multiplies by, float32 (channels,) each."""
+    layers = [layer for layer in model.layers if isinstance(layer, BatchNormReLU | keras.layers.BatchNormalization)]
+    return {layer.name: 1 / np.sqrt(_array(layer.moving_variance) + np.float32(layer.epsilon)) for layer in layers}
+
+
+def graph_of(model: keras.Model, live: Deviations | None = None) -> Graph:
     """Reads a functional model with one input and one output.
 
     Args:
         model: what to read.
-        live: keep constants as tensors that depend on the model's variables, instead of copying their values.
+        live: its `deviations`, to keep all other constants as tensors that depend on the model's variables; None
+            copies their values.
 
     Raises:
         UserError: it holds a layer that no file is written for; names it.
@@ -101,7 +113,8 @@ def graph_of(model: keras.Model, live: bool = False) -> Graph:
     (image,), (output,) = model.inputs, model.outputs
     names = {id(image): IMAGE}
     ops: list[Op] = []
-    array = _tensor if live else _array
+    array = _array if live is None else _tensor
+    still = deviations(model) if live is None else live
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
@@ -109,7 +122,7 @@ def graph_of(model: keras.Model, live: bool = False) -> Graph:
             raise UserError(f"layer {layer.name!r} reads what no layer computes; that cannot be exported")
         inputs = tuple(names[id(tensor)] for tensor in _list(layer.input))
         shapes = [tuple(tensor.shape[1:]) for tensor in _list(layer.input)]
-        written = _read(layer, inputs, shapes[0], array)
+        written = _read(layer, inputs, shapes[0], array, still)
         ops += written
         names[id(layer.output)] = written[-1].name if written else inputs[0]
     if names[id(output)] != ops[-1].name:
@@ -128,8 +141,13 @@ def _tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value, "float32")
 
 
-def _read(layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...], array: Convert) -> list[Op]:
-    read = next((read for kind, read in _READ if isinstance(layer, kind)), None)
+def _read(
+    layer: keras.Layer, inputs: tuple[str, ...], shape: tuple[int, ...], array: Convert, still: Deviations
+) -> list[Op]:
+    if layer.name in still:
+        read = partial(_norm, deviation=still[layer.name])
+    else:
+        read = next((read for kind, read in _READ if isinstance(layer, kind)), None)
     if read is None:
         raise UserError(f"layer {layer.name!r} ({type(layer).__name__}) cannot be exported")
     output = layer.output
@@ -202,11 +220,8 @@ def _dense(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     return _activated(_op(layer, "dense", kernel=kernel, bias=_bias(layer, kernel.shape[1], array)), layer.activation)
 
 
-def _norm(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
-    # Rounded alike whether computed now or in a compiled graph, which would turn a power into something less exact.
-    variance = array(layer.moving_variance) + layer.epsilon
-    deviation = np.sqrt(variance) if isinstance(variance, np.ndarray) else keras.ops.sqrt(variance)
-    scale = (array(layer.gamma) if layer.scale else 1.0) / deviation
+def _norm(layer: Any, shape: tuple[int, ...], array: Convert, deviation: np.ndarray) -> list[Op]:
+    scale = array(layer.gamma) * array(deviation) if layer.scale else array(deviation)
     shift = -array(layer.moving_mean) * scale
     shift = array(layer.beta) + shift if layer.center else shift
     return _activated(_op(layer, "affine", kernel=scale, bias=shift), getattr(layer, "activation", None))
@@ -255,7 +270,6 @@ _READ: list[tuple[type, Callable[[Any, tuple[int, ...], Convert], list[Op]]]] = 
     (keras.layers.Rescaling, _rescaling),
     (keras.layers.ZeroPadding2D, _pad),
     (DepthwiseConv2D | keras.layers.DepthwiseConv2D | keras.layers.Conv2D, _convolution),
-    (BatchNormReLU | keras.layers.BatchNormalization, _norm),
     (LayerScale, _layer_scale),
     (keras.layers.Dense, _dense),
     (keras.layers.Add, _plain("add")),
