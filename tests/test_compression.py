@@ -83,6 +83,18 @@ def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
             assert np.median(np.abs(written - found)) < 0.1 * cost, target
 
 
+@pytest.mark.parametrize("name", [pytest.param("v1", marks=pytest.mark.backend), "v2"])
+def test_the_simulation_rounds_as_onnx_runtime_does_to_the_last_digit(name, tmp_path):
+    """As the graph that training compiles, with the scaling that ported weights have: sums, weights, everything."""
+    pytest.importorskip("onnxruntime")
+    ported = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    model, images = build(name, conventions=ported), pixels(count=32)
+    found = simulated(model, ranges_of(model, images[:8])).predict(images, verbose=0)
+    path = Writer(model, list(images[:8])).write(Variant("onnx", "int8"), tmp_path)
+    same = np.abs(load(path, "onnxruntime")(images) - found).max(axis=1) < 1e-5
+    assert same.mean() >= 0.9
+
+
 def test_layers_left_in_float_are_computed_so_in_simulation_and_file(tmp_path):
     model, images = build("v1", alpha=0.25), pixels(count=16)
     limits = ranges_of(model, images[:8])

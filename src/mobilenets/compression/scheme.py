@@ -140,5 +140,5 @@ def integer_weights(op: Op, scheme: Scheme) -> Weights:
     # A channel of nearly nothing but its bias would otherwise overflow that.
     scale = np.maximum(scale, np.abs(op.bias) / (inputs * 2**30)).clip(1e-12).astype(np.float32)
     kernel = np.clip(np.rint(op.kernel / scale), -scheme.largest, scheme.largest).astype(np.int8)
-    bias = np.rint(op.bias / (inputs * scale.astype(np.float64))).astype(np.int32)
+    bias = np.rint(op.bias / (scale * np.float32(inputs))).astype(np.int32)
     return Weights(kernel, scale, bias)

@@ -102,7 +102,8 @@ def _moves(op: Op, scheme: Scheme) -> bool:
 
 def rounded(values: Any) -> Any:
     """Whole numbers, halves to the even one; gradients pass as they are."""
-    return values + ops.stop_gradient(ops.round(values) - values)
+    # In this order: what a compiled graph may add first to the values would cost them their last digits.
+    return ops.stop_gradient(ops.round(values)) + (values - ops.stop_gradient(values))
 
 
 def _slowed(values: Any, share: Any) -> Any:
@@ -128,17 +129,23 @@ class _Run:
         integer = op.name in self.scheme.integer
         if moved:
             self.points[op.name] = self.points[moved]
-        if integer and op.kind in LINEAR:
-            self._integers(op)
+        if integer and op.kind in _INTEGERS:
+            self._store(op, _INTEGERS[op.kind](self, op))
             return
         self.values[op.name] = _activated(_COMPUTE[op.kind](self, op, integer), op.activation)
         if integer:
             self.values[op.name] = self.quantized(op.name) * self.points[op.name][0]
 
-    def _integers(self, op: Op) -> None:
-        """Computes a linear operation from whole numbers to whole numbers, with one factor between, as runtimes do."""
+    def _store(self, op: Op, found: Any) -> None:
+        """Rounds what an operation gives in steps, once, and keeps it."""
+        step, zero = self.points[op.name]
+        self.integers[op.name] = ops.clip(rounded(found), -zero, LEVELS - zero)
+        self.values[op.name] = self.integers[op.name] * step
+
+    def linear(self, op: Op) -> Any:
+        """Computes a linear operation from whole numbers, with one factor behind the sums, as runtimes do."""
         (source,) = op.inputs
-        inputs, (step, zero) = self.points[source][0], self.points[op.name]
+        inputs, step = self.points[source][0], self.points[op.name][0]
         largest = self.scheme.largest
         axes = tuple(range(len(op.kernel.shape) - 1))
         scale = ops.max(ops.abs(op.kernel), axis=axes) * float(np.float32(1 / largest))
@@ -148,17 +155,23 @@ class _Run:
         # Far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
         sums = _product(op, self.quantized(source), kernel) + rounded(op.bias / (scale * inputs))
         found = sums * (scale * inputs / step)
-        if op.activation is not None:  # of `FUSED`: in an `integer_form` any other stands alone
-            found = ops.relu(found) if op.activation == "relu" else ops.clip(found, 0.0, 6.0 / step)
-        self.integers[op.name] = ops.clip(rounded(found) + zero, 0, LEVELS) - zero
-        self.values[op.name] = self.integers[op.name] * step
+        if op.activation is None:  # of `FUSED`: in an `integer_form` any other stands alone
+            return found
+        return ops.relu(found) if op.activation == "relu" else ops.clip(found, 0.0, 6.0 / step)
+
+    def mean(self, op: Op) -> Any:
+        """Averages whole numbers, likewise."""
+        (source,) = op.inputs
+        values = self.quantized(source)
+        count = values.shape[1] * values.shape[2]
+        sums = ops.sum(values, axis=(1, 2), keepdims=len(op.shape) == 3)
+        return sums * (self.points[source][0] / (self.points[op.name][0] * count))
 
     def quantized(self, name: str) -> Any:
         """An operation's output in steps from its zero point."""
         if name not in self.integers:
             scale, zero = self.points[name]
-            steps = ops.clip(rounded(self.values[name] / scale) + zero, 0, LEVELS)
-            self.integers[name] = steps - zero
+            self.integers[name] = ops.clip(rounded(self.values[name] / scale), -zero, LEVELS - zero)
         return self.integers[name]
 
     def read(self, op: Op, integer: bool) -> list[Any]:
@@ -227,6 +240,7 @@ def _attention(run: _Run, op: Op, integer: bool) -> Any:
     return attend(*run.read(op, False), op.heads, 1.0)  # the queries have been scaled already
 
 
+_INTEGERS = {**dict.fromkeys(LINEAR, _Run.linear), "mean": _Run.mean}
 _COMPUTE = {
     **dict.fromkeys(LINEAR, _linear),
     "affine": _affine,

@@ -324,7 +324,7 @@ def _fold_scales(ops: list[Op], array: Convert) -> list[Op]:
             continue
         if op.kind in ("conv", "depthwise") and before.kind == "affine" and before.activation is None:
             factors = array(before.kernel)
-            kernel = op.kernel * (factors[:, None] if op.kind == "conv" else factors)
+            kernel = _as_computed(op.kernel) * (factors[:, None] if op.kind == "conv" else factors)
             found[op.name] = replace(op, kernel=kernel)
             # The rest stays before the convolution, whose padding must be zeros after it, not before.
             found[before.name] = replace(before, kernel=None, bias=before.bias / before.kernel)
@@ -332,6 +332,11 @@ def _fold_scales(ops: list[Op], array: Convert) -> list[Op]:
             scale = (before.shape[-1] / op.heads) ** -0.5
             found[before.name] = replace(before, kernel=before.kernel * scale, bias=before.bias * scale)
     return list(found.values())
+
+
+def _as_computed(kernel: Any) -> Any:
+    """The same kernel; a compiled graph shall not multiply the constants on its two sides first and round otherwise."""
+    return kernel if isinstance(kernel, np.ndarray) else keras.ops.minimum(kernel, np.inf)
 
 
 def _last(renamed: dict[str, str], name: str) -> str:
