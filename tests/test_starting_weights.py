@@ -14,7 +14,7 @@ from mobilenets.models import keras, published
 from mobilenets.models.builder import classifier
 from mobilenets.models.checkpoints import tensors_of
 from mobilenets.models.saving import load_model, save_model
-from mobilenets.models.weights import start_from, with_conventions
+from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training.classify import train
 from mobilenets.training.optimizer import layer_rates, make_optimizer
 from mobilenets.training.settings import Settings
@@ -190,7 +190,7 @@ def test_damaged_conventions_are_told(data, start, tmp_path, change):
     card["conventions"] |= change
     path.write_text(json.dumps(card))
     with pytest.raises(UserError, match="damaged, conventions"):
-        with_conventions(TINY, tmp_path / "run")
+        as_trained(TINY, tmp_path / "run", 0.25)
 
 
 # -- what keras.applications publishes -----------------------------------------------------------------------------

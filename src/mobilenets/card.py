@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ def begin(
         "input_shape": [size, size, 3],
         "classes": list(classes),
         "conventions": network.conventions,
+        **({"channels": dict(network.channels)} if network.channels else {}),
         "preprocessing": {
             "range": [0, 255],
             "channels": "RGB",
@@ -122,6 +123,37 @@ def data_entry(data: ImageData, options: dict[str, Any]) -> dict[str, Any]:
         "notes": list(data.notes),
         **options,
     }
+
+
+def as_trained(network: Network, card: dict[str, Any], directory: Path, width_multiplier: float) -> Network:
+    """The network as a card's weights need it: by their conventions, and with the channels that pruning left them.
+
+    Args:
+        network: the table.
+        card: of the weights.
+        directory: of the card, for messages.
+        width_multiplier: that is wanted; at another one, or of another network, pruned channels mean nothing.
+
+    Raises:
+        UserError: the card says nonsense.
+    """
+    found, left = card.get("conventions", network.conventions), card.get("channels", {})
+    try:
+        good = found["padding"] in ("same", "symmetric") and 0 < found["epsilon"] < 1
+        good &= len(found["mean"]) == len(found["std"]) in (1, 3) and all(
+            isinstance(value, int | float) for value in (*found["mean"], *found["std"])
+        )
+        good &= all(value > 0 for value in found["std"])
+    except (TypeError, KeyError):
+        good = False
+    if not good:
+        raise UserError(f"{directory / CARD}: damaged, conventions is {found!r}")
+    if not isinstance(left, dict) or not all(isinstance(count, int) for count in left.values()):
+        raise UserError(f"{directory / CARD}: damaged, channels must say how many each pruned layer has")
+    network = network.converted({key: found[key] for key in network.conventions})
+    if card["network"] != network.name or card.get("width_multiplier") != width_multiplier:
+        return network
+    return replace(network, channels=tuple(left.items()))
 
 
 def crop(card: dict[str, Any]) -> float:

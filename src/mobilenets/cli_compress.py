@@ -6,21 +6,32 @@ from typing import Annotated
 import typer
 
 from mobilenets import display, options
-from mobilenets.options import Directory, Json, Seed, Teacher, Teaching, Temperature
+from mobilenets.options import Directory, Hint, Json, Seed, Teacher, Teaching, Temperature
 
 
 def compress(
     run: Directory,
     out: Annotated[Path, typer.Option(help="Directory to write.", show_default=False)],
-    int8: Annotated[str, typer.Option(help="qat: trained as the int8 files compute.")] = "qat",
+    prune: Annotated[float | None, typer.Option(help="Share of the MACs to keep, as 0.5.", show_default="all")] = None,
+    target_ms: Annotated[
+        float | None, typer.Option(help="Prune until an image takes no longer, measured here.", show_default=False)
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Where --target-ms is measured.", show_default="of the first file")
+    ] = None,
+    criterion: Annotated[str, typer.Option(help="Which channels go: by taylor, bn or l2.")] = "taylor",
+    prune_steps: Annotated[int, typer.Option(help="Times that channels are removed.")] = 3,
+    prune_epochs: Annotated[int, typer.Option(help="Passes over the images after that, in all.")] = 9,
+    int8: Annotated[str, typer.Option(help="qat: trained as the int8 files compute; or none.")] = "qat",
     keep_float: Annotated[str | None, typer.Option(help="Layers to leave in float32.", show_default="none")] = None,
     to: Annotated[str, typer.Option(help="Files: of litert, onnx and openvino.")] = "litert",
-    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Passes over the images, for int8.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
     teacher: Teacher = None,
     temperature: Temperature = 4.0,
     teaching: Teaching = 0.7,
+    hint: Hint = 0.0,
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that a file may lose.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
     seed: Seed = 0,
@@ -40,9 +51,16 @@ def compress(
         warmup_epochs=min(0.1, epochs),
         temperature=temperature,
         teaching=teaching,
+        hint=hint,
         seed=seed,
     )
     wanted = Options(
+        prune=prune,
+        target_ms=target_ms,
+        runtime=runtime,
+        criterion=criterion,
+        steps=prune_steps,
+        prune_epochs=prune_epochs,
         int8=int8,
         floats=options.words(keep_float or ""),
         teacher=teacher,

@@ -1,26 +1,24 @@
 """``mobilenets compress``: a model directory in, a smaller one out; what that cost and gained is measured on files."""
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mobilenets import __version__
 from mobilenets import card as cards
-from mobilenets.compression.qat import train_quantized
+from mobilenets.architectures import cost, network
+from mobilenets.compress_stages import Pruning, Stages, Work
+from mobilenets.compress_table import before_and_after
+from mobilenets.compression.importance import CRITERIA
 from mobilenets.compression.quantization import KEY
 from mobilenets.compression.scheme import INTEGER, integer_form
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
-from mobilenets.deployment.calibrate import calibrate, calibration_images
+from mobilenets.deployment.calibrate import calibration_images
 from mobilenets.deployment.export import export
-from mobilenets.deployment.latency import interleaved, summary
-from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
-from mobilenets.deployment.verify import measured, truth_of
-from mobilenets.deployment.worker import Worker
+from mobilenets.deployment.targets import TARGETS, variants
 from mobilenets.errors import UserError
 from mobilenets.evaluation import measure
 from mobilenets.evaluation.evaluate import evaluate_model, evaluation_data, publish, require_fit
@@ -30,10 +28,9 @@ from mobilenets.models.saving import load_model, save_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import prepare
 from mobilenets.training.distill import load_teacher, require_teacher
-from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
-INT8 = ("qat",)
+INT8 = ("qat", "none")
 # Of the learning rate from random weights. Statistics of batch normalization stand still here, and at ten times as much
 # ported V2 weights, whose channels are very unequal, came apart.
 QAT_RATE = 0.002
@@ -44,7 +41,13 @@ class Options:
     """What to do to a model.
 
     Attributes:
-        int8: ``qat``, quantization-aware training.
+        prune: share of the multiply-accumulates that may be left, between 0 and 1, or None.
+        target_ms: milliseconds that the file may take for an image, measured here, or None; prunes until it does.
+        runtime: in which that is measured; None takes the first target's.
+        criterion: which channels go, of `mobilenets.compression.importance.CRITERIA`.
+        steps: how often channels are removed, with training after each time.
+        prune_epochs: epochs of that training, in all.
+        int8: ``qat``, quantization-aware training, or ``none``, files in float32.
         floats: operations to leave in float32.
         teacher: a model directory to learn from, or None.
         targets: kinds of files to write.
@@ -52,6 +55,12 @@ class Options:
         threads: for the latency; None takes every core.
     """
 
+    prune: float | None = None
+    target_ms: float | None = None
+    runtime: str | None = None
+    criterion: str = CRITERIA[0]
+    steps: int = 3
+    prune_epochs: int = 9
     int8: str = "qat"
     floats: Sequence[str] = ()
     teacher: str | None = None
@@ -62,13 +71,49 @@ class Options:
     def __post_init__(self) -> None:
         if self.int8 not in INT8:
             raise UserError(f"--int8 must be {' or '.join(INT8)}, not {self.int8!r}")
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise UserError(f"--prune is the share of the MACs that stays, between 0 and 1, not {self.prune:g}")
+        if self.target_ms is not None and not 0 < self.target_ms < float("inf"):
+            raise UserError(f"--target-ms must be greater than 0, not {self.target_ms:g}")
+        if self.prune is not None and self.target_ms is not None:
+            raise UserError("--prune and --target-ms both say how much to remove; give one of them")
+        if not self.prunes and self.int8 == "none":
+            raise UserError("--int8 none without --prune or --target-ms leaves nothing to do")
+        if self.criterion not in CRITERIA:
+            raise UserError(f"--criterion must be one of {', '.join(CRITERIA)}, not {self.criterion!r}")
+        if not 1 <= self.steps <= self.prune_epochs:
+            raise UserError(f"--prune-steps must be from 1 to --prune-epochs, not {self.steps}")
+        if self.int8 == "none" and self.floats:
+            raise UserError("--keep-float is about what int8 computes; with --int8 none all is in float32")
         for target in self.targets:
             if target == "savedmodel":
                 raise UserError("--to savedmodel: such a file computes in float32; choose of litert, onnx and openvino")
+        if self.runtime is not None and self.target_ms is None:
+            raise UserError("--runtime is where --target-ms is measured; give both")
+        if self.runtime is not None and self.runtime not in [TARGETS[name].runtime for name in self.targets]:
+            raise UserError(f"--runtime {self.runtime}: no file of --to {','.join(self.targets)} runs in it")
         if not 0 <= self.max_drop <= 100:
             raise UserError(f"--max-drop must be from 0 to 100 points, not {self.max_drop:g}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"--threads must be at least 1, not {self.threads}")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether channels are removed."""
+        return self.prune is not None or self.target_ms is not None
+
+    @property
+    def precision(self) -> str:
+        """Of the files."""
+        return "float32" if self.int8 == "none" else "int8"
+
+    def pruning(self) -> Pruning:
+        """What the stages need to know."""
+        runs = {TARGETS[name].runtime: name for name in reversed(self.targets)}
+        target = runs[self.runtime] if self.runtime else self.targets[0]
+        return Pruning(
+            self.prune, self.target_ms, target, self.precision, self.threads, criterion=self.criterion, steps=self.steps
+        )
 
 
 def compress(
@@ -84,18 +129,22 @@ def compress(
 ) -> dict[str, Any]:
     """Makes a smaller model of one, and its files, and measures both sides of the bargain.
 
+    Channels are removed first, then what is left is trained for integers: a network that is cut after it learned how
+    integers round would have to learn it again.
+
     Args:
         directory: the model directory to start from; it stays as it is.
         out: the model directory to write.
         options: what to do.
-        settings: how to train.
+        settings: how to train. ``epochs`` and ``learning_rate`` are those of the training for integers; after channels
+            were removed, ``options.prune_epochs`` follow at the rate of training from weights.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: replace the model that ``out`` holds.
         quiet: print no progress.
         command: as typed, for the card.
 
     Returns:
-        The card; ``compression`` holds where it came from and, in ``files``, the files before and after.
+        The card; ``compression`` holds where it came from, its stages and, in ``files``, the files before and after.
 
     Raises:
         UserError: the model, its data or an option is unusable, ``out`` holds a model, or a file was refused.
@@ -105,58 +154,55 @@ def compress(
     if out.resolve() == directory.resolve():
         raise UserError(f"--out {out}: is the model to start from; name another directory")
     require_teacher(settings, options.teacher)
-    if settings.hint:
-        raise UserError("--hint: integers are simulated as far as the logits alone; leave it out")
-    variants(options.targets, ["int8"])  # what cannot be written fails now, not after the training
+    if settings.hint and not options.prunes:
+        raise UserError("--hint is for the training after --prune; integers are simulated as far as the logits alone")
+    variants(options.targets, [options.precision])  # what cannot be written fails now, not after the training
     card = cards.read_card(directory)
     check_entries(directory, card)
     data = evaluation_data(card)
     if not len(data.train):
-        raise UserError(f"{directory}: its card names no images to train on; quantization-aware training needs some")
+        raise UserError(f"{directory}: its card names no images to train on; compression needs some")
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
-    if settings.learning_rate is None:
-        settings = replace(settings, learning_rate=rate_of(settings))
-    size = card["input_shape"][0]
+    recovery = replace(settings, epochs=options.prune_epochs, learning_rate=None)
+    settings = replace(settings, hint=0.0, learning_rate=settings.learning_rate or rate_of(settings))
+    size, alpha = card["input_shape"][0], card["width_multiplier"]
     model = load_model(directory)
     require_fit(model, card, directory)
+    table = cards.as_trained(network(card["network"]), card, directory, alpha)
     teacher = load_teacher(options.teacher, data.classes, size) if options.teacher else None
     config = {
         "compress": str(directory),
-        "options": {"int8": options.int8, "floats": sorted(options.floats)},
-        "teacher": options.teacher,
-        "settings": settings.asdict(),
+        "options": {key: value for key, value in asdict(options).items() if key not in ("max_drop", "threads")}
+        | {"floats": sorted(options.floats), "targets": list(options.targets)},
+        "settings": settings.asdict() | {"hint": recovery.hint},
         "fingerprint": data.fingerprint,
     }
-    graph = integer_form(graph_of(model))
-    layers = [op.name for op in graph.ops if op.kind in INTEGER]
+    layers = [op.name for op in integer_form(graph_of(model)).ops if op.kind in INTEGER]
     unknown = sorted(set(options.floats) - set(layers))
     if unknown:
         raise UserError(f"--keep-float {unknown[0]}: this model computes no such layer in integers, but {some(layers)}")
+    images = calibration_images(card, data, size)
     state = prepare(out, config, resume, overwrite)  # last, for it may remove what ``out`` holds
-    ranges = calibrate(graph, calibration_images(card, data, size))
-    result, quantization, network = train_quantized(
-        model,
-        data,
-        settings,
-        out,
-        state,
-        ranges,
-        floats=options.floats,
-        teacher=teacher,
-        reporter=lambda epochs, steps: Reporter(epochs, steps, quiet),
-    )
-    if result.failed:
-        raise UserError(f"training stopped: {result.stopped}; try a lower --lr (it was {settings.learning_rate:g})")
-    batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
-    simulated = measure(*probabilities(predictor(network), batches), data.classes)
-    quantization = replace(quantization, metrics={key: simulated[key] for key in ("accuracy", "images")})
-    save_model(model, out / cards.MODEL)
-    made = _described(card, directory, options, settings, result.state, command) | {KEY: quantization.asdict()}
-    made["metrics"] = evaluate_model(predictor(model), data, out, size, crop=cards.crop(card))
+    stages = Stages(out, state, data, teacher, quiet)
+    work = Work(model, table, alpha, [])
+    quantization = None
+    if options.prunes:
+        stages.prune(work, options.pruning(), recovery, images)
+    if options.int8 == "qat":
+        quantization, integers = stages.quantize(work, settings, images, floats=options.floats)
+        batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
+        found = measure(*probabilities(predictor(integers), batches), data.classes)
+        quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})
+    save_model(work.model, out / cards.MODEL)
+    made = _described(card, directory, options, settings, work, command)
+    if quantization:
+        made[KEY] = quantization.asdict()
+    made["metrics"] = evaluate_model(predictor(work.model), data, out, size, crop=cards.crop(card))
     publish(out, made)
     checkpoint.remove(out)
-    export(out, options.targets, ["int8"], max_drop=options.max_drop, threads=options.threads)
-    files = _before_and_after(directory, out, card, data, options)
+    stages.done()
+    export(out, options.targets, [options.precision], max_drop=options.max_drop, threads=options.threads)
+    files = before_and_after(directory, out, data, images, options.targets, options.precision, options.threads)
     made = cards.read_card(out)
     made["compression"]["files"] = files
     publish(out, made)
@@ -171,69 +217,32 @@ def rate_of(settings: Settings) -> float:
 
 
 def _described(
-    card: dict[str, Any], directory: Path, options: Options, settings: Settings, state: Any, command: str
+    card: dict[str, Any], directory: Path, options: Options, settings: Settings, work: Work, command: str
 ) -> dict[str, Any]:
     """The new model's card, but for what is measured."""
-    kept = {key: value for key, value in card.items() if key not in ("artifacts", "refused", "metrics", "speed", KEY)}
-    return kept | {
-        "tool": f"mobilenets {__version__}",
-        "command": command,
-        "created": cards.now(),
-        "environment": cards.environment(),
-        "artifacts": [],
-        "training": {
-            **settings.asdict(),
-            "epochs_run": state.epoch,
-            "weights": str(directory),
-            "teacher": options.teacher,
-            "seconds": round(state.seconds, 1),
-        },
-        "compression": {
-            "from": str(directory),
-            "int8": options.int8,
-            "floats": sorted(options.floats),
-        },
-    }
-
-
-# -- before and after -----------------------------------------------------------------------------------------------
-
-
-def _before_and_after(
-    directory: Path, out: Path, card: dict[str, Any], data: Any, options: Options
-) -> list[dict[str, Any]]:
-    """The files that the model had or could have had, and those it has now; timed in turns."""
-    made = cards.read_card(out)
-    size = card["input_shape"][0]
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        model = load_model(directory)
-        writer = Writer(model, calibration_images(card, data, size))
-        truth = truth_of(model, EvaluationBatches(data.val, size, 64, crop=cards.crop(card)))
-        rows, workers = [], []
-        for target in options.targets:
-            for precision in ("float32", "int8"):
-                variant = Variant(target, precision, batch=TARGETS[target].batch)
-                path = writer.write(variant, Path(temporary))
-                entry = measured(path, variant, truth, data.classes, options.threads)
-                rows.append(_row("before", entry, card))
-                workers.append(stack.enter_context(Worker(path, entry["runtime"], options.threads)))
-            for entry in made["artifacts"]:
-                if entry["target"] == target:
-                    rows.append(_row("after", entry, made))
-                    path = out / entry["file"]
-                    workers.append(stack.enter_context(Worker(path, entry["runtime"], options.threads)))
-        times = interleaved(workers, [1] * len(workers))
-        for row, worker, rounds in zip(rows, workers, times, strict=True):
-            row["latency_ms"] = summary(rounds) | {"threads": worker.about["threads"], "batch": 1}
-    return rows
-
-
-def _row(when: str, entry: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "when": when,
-        **{key: entry[key] for key in ("target", "runtime", "precision", "bytes")},
-        "accuracy": entry["metrics"]["accuracy"],
-        "images": entry["metrics"]["images"],
-        "macs": card["cost"]["macs"],
-        "params": card["cost"]["params"],
-    }
+    dropped = ("artifacts", "refused", "metrics", "speed", "channels", KEY)
+    kept = {key: value for key, value in card.items() if key not in dropped}
+    channels = {"channels": dict(work.network.channels)} if work.network.channels else {}
+    made = {"from": str(directory), "int8": options.int8, "floats": sorted(options.floats), "stages": work.log}
+    if options.prunes:
+        made |= {"macs_before": card["cost"]["macs"], "criterion": options.criterion, "target_ms": options.target_ms}
+    return (
+        kept
+        | channels
+        | {
+            "tool": f"mobilenets {__version__}",
+            "command": command,
+            "created": cards.now(),
+            "cost": asdict(cost(work.layers())),
+            "environment": cards.environment(),
+            "artifacts": [],
+            "training": {
+                **settings.asdict(),
+                "epochs_run": sum(entry["epochs"] for entry in work.log),
+                "weights": str(directory),
+                "teacher": options.teacher,
+                "seconds": round(sum(entry["seconds"] for entry in work.log), 1),
+            },
+            "compression": made,
+        }
+    )

@@ -1,6 +1,7 @@
 """Every network as a table, and what it costs. Needs nothing but the standard library."""
 
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
+from mobilenets.architectures.narrow import Channels, Group, channel_groups, macs_by_groups
 from mobilenets.architectures.networks import (
     Network,
     check,
@@ -33,13 +34,17 @@ __all__ = [
     "V3_LARGE",
     "V3_SMALL",
     "VGG16",
+    "Channels",
     "Cost",
+    "Group",
     "Layer",
     "Network",
     "Shape",
+    "channel_groups",
     "check",
     "cost",
     "effective_resolution",
+    "macs_by_groups",
     "network",
     "scale_channels",
     "taps",

@@ -5,6 +5,7 @@ from typing import Any
 
 from mobilenets.architectures.blocks import Block, Place
 from mobilenets.architectures.layers import Layer, Shape
+from mobilenets.architectures.narrow import narrowed
 from mobilenets.errors import UserError
 
 SMALL_IMAGE = 64  # pixels; below it the stem keeps stride 1, or little would be left after five halvings
@@ -32,9 +33,10 @@ class Network:
         epsilon: that batch normalization adds to the variance.
         mean: what is subtracted from each of the three channels of 0..255, and
         std: by what the rest is divided.
+        channels: (convolution or hidden layer, channels that pruning left it); the others have the table's.
 
-    The last four say nothing about the network but about the program that trained its weights; `converted` changes
-    them.
+    Padding, epsilon, mean and std say nothing about the network but about the program that trained its weights;
+    `converted` changes them.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Network:
     epsilon: float = 1e-3
     mean: tuple[float, ...] = (127.5,)
     std: tuple[float, ...] = (127.5,)
+    channels: tuple[tuple[str, int], ...] = ()
 
     @property
     def conventions(self) -> dict[str, Any]:
@@ -173,7 +176,8 @@ def write_out(
         layers += [replace(layer, reduction=total_stride) for layer in block.layers(place)]
         shape = layers[-1].output_shape
     hidden = [scale_channels(units, max(1.0, width_multiplier)) for units in network.hidden]
-    return layers + _head(network, layers[-1], [*hidden, num_classes])
+    layers += _head(network, layers[-1], [*hidden, num_classes])
+    return narrowed(layers, dict(network.channels)) if network.channels else layers
 
 
 def _head(network: Network, features: Layer, dense: list[int]) -> list[Layer]:

@@ -150,7 +150,7 @@ def _of_artifact(artifact: artifacts.Artifact, runtime: str, batches: Sequence[i
 def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, Any]:
     alpha = card.get("width_multiplier")
     try:
-        table = network(card["network"])
+        table = cards.as_trained(network(card["network"]), card, Path(), alpha)
         macs = cost(write_out(table, (size, size, card["input_shape"][2]), len(card["classes"]), alpha)).macs
     except UserError:
         macs = None  # a network of a newer version

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from mobilenets import card as cards
 from mobilenets.architectures import Network
 from mobilenets.card import CARD, read_card
 from mobilenets.errors import UserError
@@ -14,8 +15,8 @@ from mobilenets.models.saving import load_model
 IMAGENET = "imagenet"  # instead of a path: what keras.applications publishes
 
 
-def with_conventions(network: Network, path: Path | str) -> Network:
-    """The network by the conventions of the weights at ``path``: PyTorch's pad and scale otherwise than Keras'.
+def as_trained(network: Network, path: Path | str, width_multiplier: float) -> Network:
+    """The network as the weights at ``path`` need it, see `mobilenets.card.as_trained`.
 
     Raises:
         UserError: the card beside them is damaged.
@@ -23,18 +24,7 @@ def with_conventions(network: Network, path: Path | str) -> Network:
     directory = Path(path) if Path(path).is_dir() else Path(path).parent
     if str(path) == IMAGENET or not (directory / CARD).is_file():
         return network
-    found = read_card(directory).get("conventions", network.conventions)
-    try:
-        good = found["padding"] in ("same", "symmetric") and 0 < found["epsilon"] < 1
-        good &= len(found["mean"]) == len(found["std"]) in (1, 3) and all(
-            isinstance(value, int | float) for value in (*found["mean"], *found["std"])
-        )
-        good &= all(value > 0 for value in found["std"])
-    except (TypeError, KeyError):
-        good = False
-    if not good:
-        raise UserError(f"{directory / CARD}: damaged, conventions is {found!r}")
-    return network.converted({key: found[key] for key in network.conventions})
+    return cards.as_trained(network, read_card(directory), directory, width_multiplier)
 
 
 def start_from(

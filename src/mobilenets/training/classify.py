@@ -12,7 +12,7 @@ from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
 from mobilenets.models.saving import save_model
-from mobilenets.models.weights import start_from, with_conventions
+from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training import checkpoint
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
@@ -86,7 +86,7 @@ def train(
         "fingerprint": data.fingerprint,
     }
     keras.utils.set_random_seed(settings.seed)
-    network = with_conventions(network, weights) if weights else network
+    network = as_trained(network, weights, width_multiplier) if weights else network
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     if settings.cache_features and tensorboard:
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")

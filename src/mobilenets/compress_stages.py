@@ -1,0 +1,259 @@
+"""The stages of a compression: channels are removed step by step, and what is left is trained for integers.
+
+Each stage leaves the model that it begins with in ``stages/``, so that an interrupted run goes on where it was.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets.architectures import Network, channel_groups, cost, write_out
+from mobilenets.compress_latency import file_latency, share_for
+from mobilenets.compression.importance import importance
+from mobilenets.compression.pruning import choose, remove_channels
+from mobilenets.compression.qat import train_quantized
+from mobilenets.compression.quantization import Quantization
+from mobilenets.compression.scheme import integer_form
+from mobilenets.data import ImageData, Split
+from mobilenets.data.loader import EvaluationBatches
+from mobilenets.deployment.calibrate import calibrate
+from mobilenets.errors import UserError
+from mobilenets.files import write_json
+from mobilenets.models import keras
+from mobilenets.models.graph import graph_of
+from mobilenets.models.saving import load_model, save_model
+from mobilenets.training.checkpoint import State
+from mobilenets.training.fit import Result, fit
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+
+STAGES = "stages"  # directory of what stages begin with
+LOOKED_AT = 2048  # images that tell which channels matter
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which channels to remove.
+
+    Attributes:
+        share: of the multiply-accumulates that may be left, 0..1, or None where ``target_ms`` decides.
+        target_ms: milliseconds that the file may take for an image, or None.
+        target: kind of file that is measured then.
+        precision: of that file.
+        threads: to measure with; None takes every core.
+        criterion: of `mobilenets.compression.importance.CRITERIA`.
+        steps: how often channels are removed, with training after each time.
+    """
+
+    share: float | None
+    target_ms: float | None = None
+    target: str = "litert"
+    precision: str = "float32"
+    threads: int | None = None
+    criterion: str = "taylor"
+    steps: int = 3
+
+
+@dataclass
+class Work:
+    """A model on its way through the stages.
+
+    Attributes:
+        model: as it is now.
+        network: its table.
+        width_multiplier: alpha.
+        log: an entry for each stage.
+    """
+
+    model: keras.Model
+    network: Network
+    width_multiplier: float
+    log: list[dict[str, Any]]
+
+    def layers(self) -> list:
+        """The model's primitive layers."""
+        return write_out(self.network, self.model.input_shape[1:], self.model.output_shape[-1], self.width_multiplier)
+
+
+class Stages:
+    """Runs what there is to do, one stage after another, each resumable after every epoch.
+
+    Args:
+        out: the model directory to write.
+        state: where to begin; of `mobilenets.training.classify.prepare`.
+        data: what to train and evaluate on.
+        teacher: of `mobilenets.training.distill.load_teacher`, or None.
+        quiet: print no progress.
+    """
+
+    def __init__(self, out: Path, state: State, data: ImageData, teacher: keras.Model | None, quiet: bool) -> None:
+        self._out, self._state, self._data, self._teacher, self._quiet = out, state, data, teacher, quiet
+        self._number = 0
+        self._reached = state.config.get("stage")
+        if self._reached is None:  # a fresh run; an older one may have been killed before its first epoch
+            shutil.rmtree(out / STAGES, ignore_errors=True)
+
+    def prune(self, work: Work, pruning: Pruning, settings: Settings, images: list[np.ndarray]) -> None:
+        """Removes channels in steps and trains what is left, the same number of epochs after each.
+
+        Args:
+            work: is changed.
+            pruning: what to remove.
+            settings: how to train; ``epochs`` in all.
+            images: uint8, to choose the ranges of files with that are measured.
+        """
+        whole = cost(work.layers()).macs
+        # The last steps get what cannot be divided.
+        epochs = [(settings.epochs * (step + 1)) // pruning.steps for step in range(pruning.steps)]
+        epochs = np.diff([0, *epochs]).tolist()
+        share = pruning.share
+        for step in range(pruning.steps):
+
+            def cut(step: int = step) -> dict[str, Any]:
+                nonlocal share
+                layers = work.layers()
+                channels = channel_groups(layers)
+                scores = importance(work.model, channels, pruning.criterion, self._batches(work.model))
+
+                def cut_to(share: float) -> tuple[keras.Model, Network]:
+                    kept = choose(layers, channels, scores, share * whole)
+                    return remove_channels(work.model, work.network, work.width_multiplier, kept)
+
+                last = step == pruning.steps - 1
+                if pruning.target_ms is not None and (share is None or last):
+                    now = cost(layers).macs / whole
+
+                    def latency_of(share: float) -> float:
+                        model, _ = cut_to(share)
+                        return file_latency(model, images[:8], pruning.target, pruning.precision, pruning.threads)
+
+                    share = share_for(pruning.target_ms, latency_of, self._say, now)
+                    if share == 1:
+                        raise UserError(
+                            f"--target-ms {pruning.target_ms:g}: the {pruning.precision} file is as fast as that "
+                            "here already; there is nothing to prune"
+                        )
+                left = share ** ((step + 1) / pruning.steps)
+                work.model, work.network = cut_to(share if last else left)
+                return {"stage": "prune", "step": step + 1, "share": round(share, 4)}
+
+            def train(state: State, epochs: int = epochs[step]) -> Result:
+                wanted = replace(settings, epochs=epochs, warmup_epochs=min(settings.warmup_epochs, epochs))
+                return fit(
+                    work.model,
+                    self._data,
+                    wanted,
+                    self._out,
+                    state,
+                    self._reporter,
+                    from_weights=True,
+                    teacher=self._teacher,
+                )
+
+            entry = self._stage(work, cut, train)
+            share = entry["share"]
+
+    def quantize(
+        self, work: Work, settings: Settings, images: list[np.ndarray], **options: Any
+    ) -> tuple[Quantization, keras.Model]:
+        """Trains for integers.
+
+        Args:
+            work: is changed.
+            settings: how.
+            images: uint8, to calibrate on.
+            **options: of `mobilenets.compression.qat.train_quantized`.
+
+        Returns:
+            What files need to know, and the model as it is computed in integers.
+        """
+        found: list[Any] = []
+
+        def train(state: State) -> Result:
+            ranges = calibrate(integer_form(graph_of(work.model)), images)
+            result, *rest = train_quantized(
+                work.model,
+                self._data,
+                settings,
+                self._out,
+                state,
+                ranges,
+                teacher=self._teacher,
+                reporter=self._reporter,
+                **options,
+            )
+            found.extend(rest)
+            return result
+
+        self._stage(work, lambda: {"stage": "qat"}, train)
+        quantization, network = found
+        return quantization, network
+
+    def done(self) -> None:
+        """Removes what was kept for a run that is interrupted."""
+        shutil.rmtree(self._out / STAGES, ignore_errors=True)
+
+    def _stage(
+        self, work: Work, begin: Callable[[], dict[str, Any]], train: Callable[[State], Result]
+    ) -> dict[str, Any]:
+        """Runs one stage: ``begin`` changes the model, ``train`` trains it; or skips it, where it had been finished."""
+        number, self._number = self._number, self._number + 1
+        start = self._out / STAGES / f"{number}.keras"
+        about = start.with_suffix(".json")
+        reached = -1 if self._reached is None else self._reached
+        if number <= reached and about.is_file():
+            entry = json.loads(about.read_text(encoding="utf-8"))
+            work.network = replace(work.network, channels=tuple(sorted(entry.pop("channels").items())))
+            if number == reached:
+                work.model = load_model(start)
+        else:
+            entry = begin()
+            start.parent.mkdir(parents=True, exist_ok=True)
+            save_model(work.model, start)
+            entry |= {key: value for key, value in asdict(cost(work.layers())).items() if key in ("macs", "params")}
+            write_json(about, entry | {"channels": dict(work.network.channels)})
+        if number >= reached:
+            state = self._state if number == reached else State(self._state.config | {"stage": number})
+            state.config["stage"] = number
+            self._say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
+            result = train(state)
+            if result.failed:
+                raise UserError(f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed")
+            entry |= {
+                "epochs": result.state.epoch,
+                "seconds": round(result.state.seconds, 1),
+                "accuracy": round(result.state.history[-1]["val_accuracy"], 4),
+            }
+            write_json(about, entry | {"channels": dict(work.network.channels)})
+        work.log.append(entry)
+        return entry
+
+    def _batches(self, model: keras.Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images and one-hot labels that tell which channels matter."""
+        split = self._data.train
+        chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:LOOKED_AT])
+        images = split.images
+        images = images[chosen] if isinstance(images, np.ndarray) else [images[index] for index in chosen]
+        size = model.input_shape[1]
+        # In any other order than that of the file, or a batch would hold one class.
+        order = np.random.default_rng(1).permutation(len(chosen))
+        images = images[order] if isinstance(images, np.ndarray) else [images[index] for index in order]
+        known = np.eye(len(self._data.classes), dtype=np.float32)
+        for batch, labels in EvaluationBatches(Split(images, split.labels[chosen][order]), size, 64):
+            if len(batch) == min(64, len(chosen)):  # another size of batch would be compiled anew
+                yield batch, known[labels]
+
+    def _reporter(self, epochs: int, steps: int) -> Reporter:
+        return Reporter(epochs, steps, self._quiet)
+
+    def _say(self, text: str) -> None:
+        self._reporter(0, 0).say(text)
+
+
+def _title(entry: dict[str, Any]) -> str:
+    return "training for int8" if entry["stage"] == "qat" else f"pruned, step {entry['step']}"
