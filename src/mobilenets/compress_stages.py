@@ -14,7 +14,7 @@ import numpy as np
 
 from mobilenets.architectures import Network, channel_groups, cost, write_out
 from mobilenets.compress_latency import file_latency, share_for
-from mobilenets.compression.importance import importance
+from mobilenets.compression.importance import CRITERIA, importance
 from mobilenets.compression.pruning import choose, remove_channels
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
@@ -55,7 +55,7 @@ class Pruning:
     target: str = "litert"
     precision: str = "float32"
     threads: int | None = None
-    criterion: str = "taylor"
+    criterion: str = CRITERIA[0]
     steps: int = 3
 
 

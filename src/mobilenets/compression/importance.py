@@ -10,7 +10,7 @@ from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.models.layers import BatchNormReLU
 
-CRITERIA = ("taylor", "bn", "l2")
+CRITERIA = ("bn", "taylor", "l2")
 ops = keras.ops
 Scores = dict[int, np.ndarray]  # group -> one number a channel, (channels,); the greater, the more it matters
 

@@ -1,0 +1,372 @@
+"""Removing channels: what is left is an ordinary network, and computes what it should."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+
+from exported import card_of, copy, one_line, short_latency
+from mobilenets import compress_stages
+from mobilenets.architectures import channel_groups, cost, network, write_out
+from mobilenets.compress import Options, compress
+from mobilenets.compress_latency import share_for
+from mobilenets.compression.importance import importance
+from mobilenets.compression.pruning import choose, remove_channels
+from mobilenets.deployment import verify
+from mobilenets.errors import UserError
+from mobilenets.models import keras
+from mobilenets.models.builder import classifier, logits_model
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+from test_deployment_files import build, pixels
+
+FAMILY = ["v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
+SIZE, ALPHA = 32, 0.5
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(verify, "measure_latency", short_latency)
+
+
+def on_every_backend(names: list[str]) -> list:
+    return [pytest.param(name, marks=[pytest.mark.backend] if name in ("v1", "v2") else []) for name in names]
+
+
+def written(name: str) -> list:
+    return write_out(network(name), (SIZE, SIZE, 3), 10, ALPHA)
+
+
+def outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(logits_model(model)(images.astype(np.float32))))
+
+
+def random_scores(channels, seed: int = 0) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {index: rng.random(group.size) for index, group in enumerate(channels.groups) if group.movable}
+
+
+# -- which channels belong together ---------------------------------------------------------------------------------
+
+
+def test_what_an_addition_ties_is_one_group():
+    layers = write_out(network("v2"))
+    channels = channel_groups(layers)
+    tied = channels.groups[channels.writes["block3_project"]]
+    assert tied.makers == ("block2_project", "block3_project")  # rows of 24 channels
+    assert channels.writes["block3_add"] == channels.writes["block2_project"] == channels.reads["block4_expand"]
+    inner = channels.groups[channels.writes["block4_expand"]]
+    assert (inner.makers, inner.size) == (("block4_expand",), 144)
+    assert channels.writes["block4_depthwise"] == channels.writes["block4_expand"]
+    assert not channels.groups[channels.writes["logits"]].movable
+    assert not channels.groups[0].movable  # the image
+
+
+def test_squeeze_and_excite_weighs_a_group_and_has_one_of_its_own():
+    channels = channel_groups(write_out(network("v3_small")))
+    inside = channels.groups[channels.writes["block1_depthwise"]]
+    assert inside.gates == ("block1_excite",)
+    assert channels.groups[channels.writes["block1_reduce"]].makers == ("block1_reduce",)
+
+
+def test_attention_keeps_what_it_splits_into_heads():
+    layers = write_out(network("v4_hybrid_medium"))
+    channels = channel_groups(layers)
+    attention = next(layer for layer in layers if layer.kind == "attention")
+    for name in (*attention.inputs, attention.name):
+        assert not channels.groups[channels.writes[name]].movable
+
+
+# -- the smaller network --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", on_every_backend(FAMILY))
+def test_removing_nothing_changes_nothing(name):
+    model, images = build(name, SIZE, ALPHA), pixels(SIZE)
+    same, table = remove_channels(model, network(name), ALPHA, {})
+    assert table.channels == ()
+    np.testing.assert_allclose(outputs(same, images), outputs(model, images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", on_every_backend(FAMILY))
+def test_removing_channels_that_carry_nothing_changes_nothing(name):
+    """Every third channel is silenced wherever it passes; without them the same must come out."""
+    model, images = build(name, SIZE, ALPHA), pixels(SIZE)
+    layers = written(name)
+    channels = channel_groups(layers)
+    kept = {}
+    for index, group in enumerate(channels.groups):
+        if group.movable:
+            kept[index] = np.flatnonzero(np.arange(group.size) % 3)
+    silent = {index: np.flatnonzero(np.arange(len(group)) % 3 == 0) for index, group in
+              ((index, range(channels.groups[index].size)) for index in kept)}  # fmt: skip
+    by_name = {layer.name: layer for layer in model.layers}
+    for layer in layers:
+        gone = silent.get(channels.writes[layer.name])
+        holder = by_name.get(f"{layer.name}_bn") or by_name[layer.name]
+        if gone is None or not holder.weights:
+            continue
+        for variable in holder.trainable_variables:
+            value = np.array(keras.ops.convert_to_numpy(variable))
+            value[..., gone] = 0.0
+            variable.assign(value)
+    smaller, _ = remove_channels(model, network(name), ALPHA, kept)
+    assert smaller.count_params() < 0.6 * model.count_params()
+    expected = outputs(model, images)
+    assert np.ptp(expected, axis=0).max() > 1e-3  # it still tells images apart
+    np.testing.assert_allclose(outputs(smaller, images), expected, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_smaller_network_is_as_large_as_asked_and_its_table_says(name, share=0.25):
+    layers = written(name)
+    channels = channel_groups(layers)
+    whole = cost(layers).macs
+    kept = choose(layers, channels, random_scores(channels), share * whole)
+    model = build(name, SIZE, ALPHA)
+    smaller, table = remove_channels(model, network(name), ALPHA, kept)
+    left = write_out(table, (SIZE, SIZE, 3), 10, ALPHA)
+    assert 0.85 * share * whole < cost(left).macs <= share * whole
+    trainable = sum(int(np.prod(variable.shape)) for variable in smaller.trainable_variables)
+    assert trainable == cost(left).params
+    assert all(count % 8 == 0 for _, count in table.channels)
+    for layer in left:
+        if layer.kind in ("conv", "depthwise", "dense"):
+            assert smaller.get_layer(layer.name).output.shape[-1] == layer.output_shape[2]
+    rebuilt = classifier(table, (SIZE, SIZE, 3), 10, ALPHA)
+    assert [tuple(v.shape) for v in rebuilt.weights] == [tuple(v.shape) for v in smaller.weights]
+
+
+def test_the_least_important_channels_go():
+    layers = written("v1")
+    channels = channel_groups(layers)
+    scores = random_scores(channels)
+    kept = choose(layers, channels, scores, 0.5 * cost(layers).macs)
+    for index, stay in kept.items():
+        gone = np.setdiff1d(np.arange(len(scores[index])), stay)
+        assert scores[index][gone].max() < scores[index][stay].min()
+    precious = next(iter(kept))
+    again = choose(layers, channels, scores | {precious: scores[precious] + 100}, 0.5 * cost(layers).macs)
+    assert precious not in again
+
+
+def test_pruning_a_pruned_network_goes_on_from_there():
+    model, images, table = build("v2", SIZE, ALPHA), pixels(SIZE), network("v2")
+    whole = cost(written("v2")).macs
+    for share in (0.7, 0.4):
+        layers = write_out(table, (SIZE, SIZE, 3), 10, ALPHA)
+        channels = channel_groups(layers)
+        model, table = remove_channels(
+            model, table, ALPHA, choose(layers, channels, random_scores(channels), share * whole)
+        )
+    assert cost(write_out(table, (SIZE, SIZE, 3), 10, ALPHA)).macs <= 0.4 * whole
+    assert outputs(model, images).shape == (5, 10)
+
+
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [
+        ({"block99": 8}, "no convolution or hidden layer"),
+        ({"block1_pointwise": 0}, "1 to 32 channels, not 0"),
+        ({"block1_pointwise": 33}, "1 to 32 channels, not 33"),
+        ({"block1_depthwise": 8}, "no convolution or hidden layer"),
+    ],
+)
+def test_channels_that_cannot_be_are_told(channels, told):
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match=told):
+        write_out(replace(network("v1"), channels=tuple(channels.items())), width_multiplier=ALPHA)
+
+
+def test_an_addition_of_unequal_sides_is_told():
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match="meet in 'block3_add'"):
+        write_out(replace(network("v2"), channels=(("block2_project", 8),)))
+
+
+# -- importance -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+def test_taylor_is_the_squared_change_of_the_loss():
+    """Against the loss itself, with each channel's gate moved a little both ways."""
+    layers = written("v1")
+    channels = channel_groups(layers)
+    model, images = build("v1", SIZE, ALPHA), pixels(SIZE, 16)
+    labels = np.eye(10, dtype=np.float32)[np.arange(16) % 10]
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+    scores = importance(model, channels, "taylor", [(images, labels)])
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
+    networks, name = logits_model(model), "block10_pointwise"
+    norm = model.get_layer(f"{name}_bn")
+
+    def loss(channel: int, factor: float) -> float:
+        for variable in (norm.gamma, norm.beta):
+            value = np.array(keras.ops.convert_to_numpy(variable))
+            value[channel] *= factor
+            variable.assign(value)
+        found = networks(images.astype(np.float32), training=True)
+        for weight, value in zip(model.weights, before, strict=True):
+            weight.assign(value)
+        losses = keras.losses.categorical_crossentropy(labels, found, from_logits=True)
+        return float(keras.ops.convert_to_numpy(keras.ops.mean(losses)))
+
+    found = scores[channels.writes[name]]
+    step = 0.02
+    picked = np.argsort(found)[-4:]
+    expected = [((loss(c, 1 + step) - loss(c, 1 - step)) / (2 * step)) ** 2 for c in picked]
+    np.testing.assert_allclose(found[picked], expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("criterion", ["bn", "l2"])
+def test_criteria_of_weights_alone(criterion):
+    channels = channel_groups(written("v2"))
+    model = build("v2", SIZE, ALPHA)
+    scores = importance(model, channels, criterion)
+    assert set(scores) == {index for index, group in enumerate(channels.groups) if group.movable}
+    index = channels.writes["block4_expand"]
+    if criterion == "bn":
+        expected = np.abs(keras.ops.convert_to_numpy(model.get_layer("block4_expand_bn").gamma))
+    else:
+        kernel = keras.ops.convert_to_numpy(model.get_layer("block4_expand").kernel)
+        expected = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
+        expected = expected / np.sqrt((expected**2).mean())
+    np.testing.assert_allclose(scores[index], expected, rtol=1e-5)
+    tied = channels.writes["block3_project"]  # two that are added up
+    assert scores[tied].shape == (channels.groups[tied].size,)
+
+
+# -- until it is fast enough ----------------------------------------------------------------------------------------
+
+
+def test_the_share_for_a_latency_is_found_by_measuring():
+    said = []
+    share = share_for(5.0, lambda share: 1 + 10 * share, said.append)
+    assert 0.38 <= share <= 0.4
+    assert len(said) <= 9
+    assert share_for(20.0, lambda share: 1 + 10 * share, said.append) == 1.0
+    with pytest.raises(UserError, match="takes 1 ms here"):
+        share_for(0.5, lambda share: 1 + 10 * share, said.append)
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path):
+    model, out = copy(place, tmp_path), tmp_path / "small"
+    status, text, err = cli("compress", model, "--out", out, "--prune", 0.5, "--prune-steps", 1, "--prune-epochs", 2,
+                            "--int8", "none", "--teacher", model, "--max-drop", 100, "--json")  # fmt: skip
+    assert status == 0, err
+    card = json.loads(text)
+    assert card == card_of(out)
+    assert not (out / "stages").exists()
+    before = card_of(model)
+    assert card["cost"]["macs"] <= 0.5 * before["cost"]["macs"]
+    (stage,) = card["compression"]["stages"]
+    assert (stage["stage"], stage["macs"], stage["epochs"]) == ("prune", card["cost"]["macs"], 2)
+    rows = card["compression"]["files"]
+    assert [(row["when"], row["precision"], row["macs"]) for row in rows] == [
+        ("before", "float32", before["cost"]["macs"]),
+        ("after", "float32", card["cost"]["macs"]),
+    ]
+    assert rows[1]["bytes"] < 0.8 * rows[0]["bytes"]
+    assert card["metrics"]["accuracy"] > 0.5
+    status, text, err = cli("evaluate", out, "--json")
+    assert (status, json.loads(text)["accuracy"]) == (0, card["metrics"]["accuracy"]), err
+    status, text, err = cli("export", out, "--precision", "int8", "--max-drop", 100, "--json")
+    assert status == 0, err
+    status, text, err = cli("train", "digits", "--weights", out, "--alpha", 0.25, "--size", 32, "--epochs", 1,
+                            "--out", tmp_path / "further", "--json")  # fmt: skip
+    assert status == 0, err
+    further = json.loads(text)
+    assert (further["channels"], further["cost"]) == (card["channels"], card["cost"])
+    damaged = card_of(out) | {"channels": {"stem": "eight"}}
+    (out / "card.json").write_text(json.dumps(damaged))
+    one_line(cli("train", "digits", "--weights", out, "--alpha", 0.25, "--size", 32, "--out", tmp_path / "x"),
+             "damaged, channels")  # fmt: skip
+
+
+class Stopped(Exception):
+    """Instead of the power cut that a test cannot make."""
+
+
+def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypatch):
+    model = copy(place, tmp_path)
+    options = Options(prune=0.6, steps=2, prune_epochs=2, max_drop=100)
+    settings = Settings(epochs=1, batch_size=64, warmup_epochs=0.1)
+    whole = compress(model, tmp_path / "whole", options, settings, quiet=True)
+    assert [entry["stage"] for entry in whole["compression"]["stages"]] == ["prune", "prune", "qat"]
+    out, begin = tmp_path / "cut", Reporter.begin
+    for resume in (False, True):  # into the second stage, then into the third
+        begun = []
+
+        def stop(self, epoch, begun=begun):
+            begun.append(epoch)
+            if len(begun) == 2:
+                raise Stopped
+            begin(self, epoch)
+
+        monkeypatch.setattr(Reporter, "begin", stop)
+        with pytest.raises(Stopped):
+            compress(model, out, options, settings, quiet=True, resume=resume)
+        assert not (out / "card.json").exists()
+    monkeypatch.setattr(Reporter, "begin", begin)
+    with pytest.raises(UserError, match="this run was begun with options: prune"):
+        compress(model, out, Options(prune=0.5, steps=2, prune_epochs=2), settings, quiet=True, resume=True)
+    card = compress(model, out, options, settings, quiet=True, resume=True)
+    for key in ("channels", "cost", "quantization"):
+        assert card[key] == whole[key]
+    assert [entry["macs"] for entry in card["compression"]["stages"]] == [
+        entry["macs"] for entry in whole["compression"]["stages"]
+    ]
+    assert card["metrics"] == whole["metrics"]
+    assert not (out / "stages").exists()
+
+
+def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeypatch):
+    model = copy(place, tmp_path)
+    macs = card_of(model)["cost"]["macs"]
+
+    def latency(network, images, target, precision, threads):
+        assert (target, precision) == ("litert", "float32")
+        shapes = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
+        return float(sum(np.prod(shape) for shape in shapes)) / 1e5
+
+    monkeypatch.setattr(compress_stages, "file_latency", latency)
+    whole = latency(keras.saving.load_model(model / "model.keras", compile=False), [], "litert", "float32", None)
+    options = Options(target_ms=whole / 2, steps=1, prune_epochs=1, int8="none", max_drop=100)
+    card = compress(model, tmp_path / "fast", options, Settings(warmup_epochs=0.1), quiet=True)
+    made = keras.saving.load_model(tmp_path / "fast" / "model.keras", compile=False)
+    assert 0.7 * whole / 2 < latency(made, [], "litert", "float32", None) <= whole / 2
+    assert card["cost"]["macs"] < macs
+    for asked, told in ((whole * 2, "nothing to prune"), (whole / 1000, "the smallest network")):
+        with pytest.raises(UserError, match=told):
+            compress(model, tmp_path / "none", Options(target_ms=asked, steps=1, prune_epochs=1), quiet=True)
+
+
+def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
+    model, out = copy(place, tmp_path), tmp_path / "small"
+    for words, told in [
+        (("--prune", 1.5), "--prune is the share"),
+        (("--prune", 0.5, "--target-ms", 3), "give one of them"),
+        (("--target-ms", 0), "--target-ms must be greater"),
+        (("--int8", "none"), "leaves nothing to do"),
+        (("--prune", 0.5, "--criterion", "magic"), "--criterion"),
+        (("--prune", 0.5, "--prune-steps", 10), "--prune-steps"),
+        (("--prune", 0.5, "--runtime", "litert"), "--runtime is where"),
+        (("--target-ms", 3, "--runtime", "openvino"), "no file of --to litert runs in it"),
+        (("--prune", 0.5, "--int8", "none", "--keep-float", "logits"), "--keep-float"),
+        (("--hint", 1, "--teacher", model), "--hint is for the training after --prune"),
+    ]:
+        one_line(cli("compress", model, "--out", out, *words), told)
+        assert not out.exists(), words
