@@ -14,6 +14,7 @@ def compress(
     out: Annotated[Path, typer.Option(help="Directory to write.", show_default=False)],
     int8: Annotated[str, typer.Option(help="qat: trained as the int8 files compute.")] = "qat",
     keep_float: Annotated[str | None, typer.Option(help="Layers to leave in float32.", show_default="none")] = None,
+    weight_bits: Annotated[int, typer.Option(help="8, or 4: files of half the size.")] = 8,
     to: Annotated[str, typer.Option(help="Files: of litert, onnx and openvino.")] = "litert",
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
@@ -45,6 +46,7 @@ def compress(
     wanted = Options(
         int8=int8,
         floats=options.words(keep_float or ""),
+        weight_bits=weight_bits,
         teacher=teacher,
         targets=options.words(to),
         max_drop=max_drop,

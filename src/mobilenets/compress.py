@@ -11,14 +11,14 @@ from mobilenets import __version__
 from mobilenets import card as cards
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import KEY
-from mobilenets.compression.scheme import INTEGER, integer_form
+from mobilenets.compression.scheme import INTEGER, WEIGHT_BITS, integer_form
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
 from mobilenets.deployment.calibrate import calibrate, calibration_images
 from mobilenets.deployment.export import export
 from mobilenets.deployment.latency import interleaved, summary
-from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
+from mobilenets.deployment.targets import TARGETS, Variant, Writer, require_int4, variants
 from mobilenets.deployment.verify import measured, truth_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -46,6 +46,7 @@ class Options:
     Attributes:
         int8: ``qat``, quantization-aware training.
         floats: operations to leave in float32.
+        weight_bits: 8, or 4 for weights of 1x1 convolutions and the head, which are nearly all.
         teacher: a model directory to learn from, or None.
         targets: kinds of files to write.
         max_drop: points of accuracy that a file may lose.
@@ -54,6 +55,7 @@ class Options:
 
     int8: str = "qat"
     floats: Sequence[str] = ()
+    weight_bits: int = 8
     teacher: str | None = None
     targets: Sequence[str] = ("litert",)
     max_drop: float = 1.0
@@ -62,6 +64,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.int8 not in INT8:
             raise UserError(f"--int8 must be {' or '.join(INT8)}, not {self.int8!r}")
+        if self.weight_bits not in WEIGHT_BITS:
+            raise UserError(f"--weight-bits must be 8 or 4, not {self.weight_bits}")
         for target in self.targets:
             if target == "savedmodel":
                 raise UserError("--to savedmodel: such a file computes in float32; choose of litert, onnx and openvino")
@@ -108,6 +112,8 @@ def compress(
     if settings.hint:
         raise UserError("--hint: integers are simulated as far as the logits alone; leave it out")
     variants(options.targets, ["int8"])  # what cannot be written fails now, not after the training
+    if options.weight_bits == 4:
+        require_int4(options.targets)
     card = cards.read_card(directory)
     check_entries(directory, card)
     data = evaluation_data(card)
@@ -122,7 +128,7 @@ def compress(
     teacher = load_teacher(options.teacher, data.classes, size) if options.teacher else None
     config = {
         "compress": str(directory),
-        "options": {"int8": options.int8, "floats": sorted(options.floats)},
+        "options": {"int8": options.int8, "floats": sorted(options.floats), "weight_bits": options.weight_bits},
         "teacher": options.teacher,
         "settings": settings.asdict(),
         "fingerprint": data.fingerprint,
@@ -142,6 +148,7 @@ def compress(
         state,
         ranges,
         floats=options.floats,
+        weight_bits=options.weight_bits,
         teacher=teacher,
         reporter=lambda epochs, steps: Reporter(epochs, steps, quiet),
     )
@@ -192,6 +199,7 @@ def _described(
             "from": str(directory),
             "int8": options.int8,
             "floats": sorted(options.floats),
+            "weight_bits": options.weight_bits,
         },
     }
 
