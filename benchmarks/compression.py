@@ -30,10 +30,10 @@ RESULTS = Path(__file__).parent / "results"
 TARGETS = ("litert", "onnx")
 
 
-def measure(directory: Path, out: Path, epochs: int) -> dict[str, Any]:
+def measure(directory: Path, out: Path, epochs: int, weight_bits: int) -> dict[str, Any]:
     """Compresses one model."""
     batch = 128 if "fashion" in directory.name else 64
-    options = Options(teacher=str(directory), targets=TARGETS, max_drop=100)
+    options = Options(teacher=str(directory), targets=TARGETS, max_drop=100, weight_bits=weight_bits)
     settings = Settings(epochs=epochs, batch_size=batch, warmup_epochs=0.1)
     card = compress(directory, out, options, settings)
     found = {key: card[key] for key in ("network", "width_multiplier")}
@@ -41,6 +41,7 @@ def measure(directory: Path, out: Path, epochs: int) -> dict[str, Any]:
         "data": card["data"]["source"],
         "resolution": card["input_shape"][0],
         "epochs": epochs,
+        "weight_bits": weight_bits,
         "seconds": card["training"]["seconds"],
         "keras_before": read_card(directory)["metrics"]["accuracy"],
         "keras_after": card["metrics"]["accuracy"],
@@ -49,7 +50,7 @@ def measure(directory: Path, out: Path, epochs: int) -> dict[str, Any]:
     }
     images = EvaluationBatches(evaluation_data(card).val, card["input_shape"][0], 64)
     quantization = read_quantization(card, out)
-    network = simulated(load_model(out), quantization.ranges)
+    network = simulated(load_model(out), quantization.ranges, quantization.floats, quantization.weight_bits)
     expected, _ = probabilities(predictor(network), images)
     found["agreement"] = {}
     for entry in card["artifacts"]:
@@ -75,12 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--result", type=Path, default=RESULTS / "compression.json")
     options = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         for directory in options.models:
-            found.append(measure(directory, Path(temporary) / directory.name, options.epochs))
+            found.append(measure(directory, Path(temporary) / directory.name, options.epochs, options.weight_bits))
             show(found[-1])
             result = {"benchmark": "compression", "measured": now(), "models": found, "environment": environment()}
             write_json(options.result, result)

@@ -11,7 +11,7 @@ pytest.importorskip("keras")
 from exported import card_of, copy, one_line, short_latency, write_card
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
-from mobilenets.compression.scheme import integer_form, whole_mean
+from mobilenets.compression.scheme import integer_form, make_scheme, takes_four_bits, whole_mean
 from mobilenets.data import ImageData, Split
 from mobilenets.deployment import verify
 from mobilenets.deployment.calibrate import calibrate
@@ -20,7 +20,7 @@ from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
-from mobilenets.models.graph import graph_of
+from mobilenets.models.graph import LINEAR, Op, graph_of
 from mobilenets.models.saving import load_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train
@@ -95,6 +95,23 @@ def test_the_simulation_rounds_as_onnx_runtime_does_to_the_last_digit(name, tmp_
     assert same.mean() >= 0.9
 
 
+@pytest.mark.parametrize("name", ["v1", "v3_small"])
+def test_files_compute_with_weights_of_four_bits_as_the_simulation_does(name, tmp_path):
+    model, images = build(name), pixels(count=32)
+    exact, limits = np.asarray(model.predict_on_batch(images)), ranges_of(model, images[:8])
+    found = np.asarray(simulated(model, limits, weight_bits=4).predict_on_batch(images))
+    cost = np.sqrt(((found - exact) ** 2).mean())
+    writer = Writer(model, [], Quantization("qat", limits, weight_bits=4))
+    for target, batches in (("litert", (1, None)), ("onnx", (None,)), ("openvino", (1,))):
+        for package in TARGETS[target].packages:
+            pytest.importorskip(package)
+        for batch in batches:
+            path = writer.write(Variant(target, "int8", batch=batch), tmp_path)
+            written = load(path, TARGETS[target].runtime)(images)
+            # OpenVINO's files round in other places, with weights of 8 bits too.
+            assert np.median(np.abs(written - found)) < (0.1 if target == "openvino" else 0.01) * cost, (target, batch)
+
+
 def test_layers_left_in_float_are_computed_so_in_simulation_and_file(tmp_path):
     model, images = build("v1", alpha=0.25), pixels(count=16)
     limits = ranges_of(model, images[:8])
@@ -150,6 +167,32 @@ def test_a_damaged_card_is_told(entry, tmp_path):
         read_quantization({"quantization": entry}, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "share"), [("v1", 0.96), ("v3_large", 0.95), ("v4_conv_small", 0.95)])
+def test_nearly_all_weights_may_have_four_bits(name, share):
+    """Those of 1x1 convolutions and of the head."""
+    graph = integer_form(graph_of(build(name)))
+    linear = {op.name: op for op in graph.ops if op.kind in LINEAR}
+    narrow = make_scheme(graph, {}, weight_bits=4).narrow
+    assert {op.name for op in linear.values() if op.kind == "depthwise" or op.kernel.shape[0] == 3} <= set(
+        linear
+    ) - narrow
+    sizes = {name: op.kernel.size for name, op in linear.items()}
+    assert sum(sizes[name] for name in narrow) > share * sum(sizes.values())
+    assert not make_scheme(graph, {}, floats=["logits"], weight_bits=4).narrow & {"logits"}
+    assert not make_scheme(graph, {}).narrow
+
+
+def test_what_xnnpack_takes_no_four_bits_for_keeps_eight():
+    def conv(size: int = 1, channels: int = 8, **fields) -> Op:
+        return Op("op", "conv", ("image",), (4, 4, 6), kernel=np.zeros((size, size, channels, 6)), **fields)
+
+    assert takes_four_bits(conv())
+    for other in (conv(3), conv(channels=7), conv(stride=2), conv(margins=(1, 1, 1, 1))):
+        assert not takes_four_bits(other)
+    assert takes_four_bits(replace(conv(), kind="dense", kernel=np.zeros((8, 6))))
+    assert not takes_four_bits(replace(conv(), kind="dense", kernel=np.zeros((7, 6))))
+
+
 # -- training -------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +218,22 @@ def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
     for weight, was in zip(model.weights, before, strict=True):
         moved = np.abs(np.asarray(keras.ops.convert_to_numpy(weight)) - was).max() > 0
         assert moved == ("moving" not in weight.path), weight.path
+
+
+def test_training_for_weights_of_four_bits_makes_files_that_hold_them(data, trained, tmp_path):
+    model = load_model(trained)
+    limits = ranges_of(model, data.train.images[:32])
+    broken = loss(simulated(model, limits, weight_bits=4), data)
+    settings = replace(SETTINGS, epochs=2, learning_rate=0.01, warmup_epochs=0)
+    _, quantization, network = train_quantized(
+        model, data, settings, tmp_path, checkpoint.State({}), limits, weight_bits=4, reporter=silent
+    )
+    assert loss(network, data) < 0.9 * broken
+    read = read_quantization({"quantization": json.loads(json.dumps(quantization.asdict()))}, tmp_path)
+    path = Writer(model, [], read).write(Variant("litert", "int8"), tmp_path)
+    assert {types[1] for kind, types in operators(path) if kind == "FULLY_CONNECTED"} == {"INT4"}
+    images = data.val.images
+    assert np.median(np.abs(load(path)(images) - network.predict_on_batch(images))) < 1e-4
 
 
 def loss(model, data: ImageData) -> float:
@@ -314,6 +373,30 @@ def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path):
     assert "quantization" not in json.loads(text)
 
 
+@pytest.mark.slow
+def test_compress_writes_files_with_weights_of_four_bits(place, cli, tmp_path):
+    model, out = copy(place, tmp_path), tmp_path / "small"
+    status, text, err = cli("compress", model, "--out", out, "--weight-bits", 4, "--epochs", 1, "--json")
+    assert status == 0, err
+    card = json.loads(text)
+    assert card["quantization"]["weight_bits"] == card["compression"]["weight_bits"] == 4
+    float32, eight, four = card["compression"]["files"]
+    assert four["accuracy"] >= float32["accuracy"] - 0.01
+    assert abs(card["quantization"]["metrics"]["accuracy"] - four["accuracy"]) < 0.006
+    path = out / "export" / "model_int8.tflite"
+    kernels = {kind: types[1] for kind, types in operators(path) if kind in ("FULLY_CONNECTED", "DEPTHWISE_CONV_2D")}
+    assert kernels == {"FULLY_CONNECTED": "INT4", "DEPTHWISE_CONV_2D": "INT8"}
+    assert four["bytes"] == path.stat().st_size < 0.75 * eight["bytes"]
+
+
+def test_an_onnxruntime_that_knows_no_four_bits_is_told(place, cli, tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "__version__", "1.22.1")
+    words = ("compress", copy(place, tmp_path), "--out", tmp_path / "small", "--to", "onnx", "--weight-bits", 4)
+    one_line(cli(*words), "need onnxruntime 1.23, this is 1.22.1")
+    assert not (tmp_path / "small").exists()
+
+
 def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
     model = copy(place, tmp_path)
     out = tmp_path / "small"
@@ -321,6 +404,7 @@ def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
         (("--out", model), "is the model to start from"),
         (("--out", out, "--int8", "ptq"), "--int8 must be qat"),
         (("--out", out, "--keep-float", "block99"), "--keep-float block99"),
+        (("--out", out, "--weight-bits", 3), "--weight-bits must be 8 or 4"),
         (("--out", out, "--to", "savedmodel"), "computes in float32"),
         (("--out", out, "--to", "coreml"), "--to coreml"),
         (("--out", out, "--max-drop", -1), "--max-drop"),

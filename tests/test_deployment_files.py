@@ -1,13 +1,19 @@
 """Written files against the Keras model: same images in, same probabilities out, whatever network and format."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mobilenets.architectures import FAMILY, network
+from mobilenets.compression.quantization import Quantization
+from mobilenets.compression.scheme import integer_form, make_scheme, packed
+from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.models import keras
 from mobilenets.models.builder import at_size, classifier
+from mobilenets.models.graph import graph_of
 from mobilenets.models.layers import LayerScale
 
 SIZE = 64
@@ -160,8 +166,6 @@ def test_the_resolution_multiplier_resizes_inside_the_file(target, tmp_path):
 
 
 def test_nothing_is_resized_where_the_images_have_the_resolution_already():
-    from mobilenets.models.graph import graph_of
-
     model = build("v1", 96, rho=0.75)
     assert "resize" in {op.kind for op in graph_of(model).ops}
     small = at_size(model, 72)
@@ -294,6 +298,83 @@ def test_xnnpack_takes_a_file_in_one_piece(name, precision, tmp_path):
     run(model, Variant("litert", precision), tmp_path, pixels())
     path = next(tmp_path.glob("*.tflite"))
     assert partitions(path) == 1
+
+
+# -- weights of four bits -------------------------------------------------------------------------------------------
+
+
+def four_bits(model: keras.Model, target: str, directory) -> tuple[Path, Path, int]:
+    """Files with weights of eight and of four bits, and how many weights have four."""
+    for package in TARGETS[target].packages:
+        pytest.importorskip(package)
+    graph = integer_form(graph_of(model))
+    limits = calibrate(graph, list(pixels()))
+    variant = Variant(target, "int8", batch=TARGETS[target].batch)
+    eight, four = (
+        Writer(model, [], Quantization("qat", limits, weight_bits=bits)).write(variant, directory / str(bits))
+        for bits in (8, 4)
+    )
+    narrow = make_scheme(graph, limits, weight_bits=4).narrow
+    return eight, four, sum(op.kernel.size for op in graph.ops if op.name in narrow)
+
+
+@pytest.mark.parametrize("name", ["v1", "v3_small", "v4_conv_small"])
+def test_a_litert_file_holds_four_bits_a_weight(name, tmp_path):
+    """In matrix products, which XNNPACK takes together with all the rest."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from mobilenets.deployment.partitions import partitions
+
+    eight, four, weights = four_bits(build(name), "litert", tmp_path)
+    assert eight.stat().st_size - four.stat().st_size == pytest.approx(weights / 2, rel=0.01)
+    products = [types for kind, types in operators(four) if kind == "FULLY_CONNECTED"]
+    assert all(types == ["INT8", "INT4", "INT32", "INT8"] for types in products)
+    others = [types for kind, types in operators(four) if kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    assert all(types == ["INT8", "INT8", "INT32", "INT8"] for types in others)
+    assert len(products) + len(others) == layers_of(build(name))
+    assert partitions(four) == 1
+    codes = schema.ModelT.InitFromPackedBuf(four.read_bytes(), 0).operatorCodes
+    versions = {code.builtinCode: code.version for code in codes}
+    assert versions[schema.BuiltinOperator.FULLY_CONNECTED] == 10  # the first with four bits
+
+
+def test_an_onnx_file_holds_four_bits_a_weight(tmp_path):
+    """ONNX Runtime makes eight of them as it loads the file, and computes in integers as ever."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = build("v1")
+    eight, four, weights = four_bits(model, "onnx", tmp_path)
+    assert eight.stat().st_size - four.stat().st_size == pytest.approx(weights / 2, rel=0.02)
+    held = onnx.load(four).graph.initializer
+    assert sum(np.prod(each.dims) for each in held if each.data_type == onnx.TensorProto.INT4) == weights
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(four), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kinds.count("QLinearConv") + kinds.count("QGemm") == layers_of(model)
+    assert not {"Conv", "Gemm", "Cast"} & set(kinds)
+
+
+def test_an_openvino_file_holds_four_bits_a_weight(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    eight, four, weights = four_bits(build("v1"), "openvino", tmp_path)
+    sizes = [path.with_suffix(".bin").stat().st_size for path in (eight, four)]
+    assert sizes[0] - sizes[1] == pytest.approx(weights / 2, rel=0.01)
+    compiled = openvino.Core().compile_model(str(four), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    found = [info for info in nodes if info["layerType"].astype(str) in ("Convolution", "FullyConnected")]
+    assert len(found) > 1
+    assert all("I8" in info["primitiveType"].astype(str).upper() for info in found)
+
+
+def test_two_values_of_four_bits_share_a_byte():
+    values = np.int8([[1, -1, 7], [-7, -8, 0], [3, 2, 5]])
+    assert packed(values).tolist() == [0xF1, 0x97, 0x08, 0x23, 0x05]
+    assert packed(values.T).tolist() == [0x91, 0xF3, 0x28, 0x07, 0x05]
+
+
+# -- the container --------------------------------------------------------------------------------------------------
 
 
 def test_operators_have_the_versions_that_tensorflows_converter_gives_them(tmp_path):

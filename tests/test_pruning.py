@@ -125,7 +125,8 @@ def test_removing_channels_that_carry_nothing_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_the_smaller_network_is_as_large_as_asked_and_its_table_says(name, share=0.25):
+def test_the_smaller_network_is_as_large_as_asked_and_its_table_says(name):
+    share = 0.25
     layers = written(name)
     channels = channel_groups(layers)
     whole = cost(layers).macs
@@ -366,6 +367,7 @@ def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
         (("--prune", 0.5, "--runtime", "litert"), "--runtime is where"),
         (("--target-ms", 3, "--runtime", "openvino"), "no file of --to litert runs in it"),
         (("--prune", 0.5, "--int8", "none", "--keep-float", "logits"), "--keep-float"),
+        (("--prune", 0.5, "--int8", "none", "--weight-bits", 4), "--weight-bits"),
         (("--hint", 1, "--teacher", model), "--hint is for the training after --prune"),
     ]:
         one_line(cli("compress", model, "--out", out, *words), told)

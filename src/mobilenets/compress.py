@@ -12,13 +12,13 @@ from mobilenets.compress_stages import Pruning, Stages, Work
 from mobilenets.compress_table import before_and_after
 from mobilenets.compression.importance import CRITERIA
 from mobilenets.compression.quantization import KEY
-from mobilenets.compression.scheme import INTEGER, integer_form
+from mobilenets.compression.scheme import INTEGER, WEIGHT_BITS, integer_form
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
 from mobilenets.deployment.calibrate import calibration_images
 from mobilenets.deployment.export import export
-from mobilenets.deployment.targets import TARGETS, variants
+from mobilenets.deployment.targets import TARGETS, require_int4, variants
 from mobilenets.errors import UserError
 from mobilenets.evaluation import measure
 from mobilenets.evaluation.evaluate import evaluate_model, evaluation_data, publish, require_fit
@@ -51,6 +51,7 @@ class Options:
         prune_epochs: epochs of that training, in all.
         int8: ``qat``, quantization-aware training, or ``none``, files in float32.
         floats: operations to leave in float32.
+        weight_bits: 8, or 4 for weights of 1x1 convolutions and the head, which are nearly all.
         teacher: a model directory to learn from, or None.
         targets: kinds of files to write.
         max_drop: points of accuracy that a file may lose.
@@ -65,6 +66,7 @@ class Options:
     prune_epochs: int = 9
     int8: str = "qat"
     floats: Sequence[str] = ()
+    weight_bits: int = 8
     teacher: str | None = None
     targets: Sequence[str] = ("litert",)
     max_drop: float = 1.0
@@ -85,8 +87,11 @@ class Options:
             raise UserError(f"--criterion must be one of {', '.join(CRITERIA)}, not {self.criterion!r}")
         if not 1 <= self.steps <= self.prune_epochs:
             raise UserError(f"--prune-steps must be from 1 to --prune-epochs, not {self.steps}")
-        if self.int8 == "none" and self.floats:
-            raise UserError("--keep-float is about what int8 computes; with --int8 none all is in float32")
+        if self.int8 == "none" and (self.floats or self.weight_bits != 8):
+            name = "--keep-float" if self.floats else "--weight-bits"
+            raise UserError(f"{name} is about what int8 computes; with --int8 none all is in float32")
+        if self.weight_bits not in WEIGHT_BITS:
+            raise UserError(f"--weight-bits must be 8 or 4, not {self.weight_bits}")
         for target in self.targets:
             if target == "savedmodel":
                 raise UserError("--to savedmodel: such a file computes in float32; choose of litert, onnx and openvino")
@@ -159,6 +164,8 @@ def compress(
     if settings.hint and not options.prunes:
         raise UserError("--hint is for the training after --prune; integers are simulated as far as the logits alone")
     variants(options.targets, [options.precision])  # what cannot be written fails now, not after the training
+    if options.weight_bits == 4:
+        require_int4(options.targets)
     card = cards.read_card(directory)
     check_entries(directory, card)
     data = evaluation_data(card)
@@ -194,7 +201,9 @@ def compress(
     if options.prunes:
         stages.prune(work, options.pruning(), recovery, images)
     if options.int8 == "qat":
-        quantization, integers = stages.quantize(work, settings, images, floats=options.floats)
+        quantization, integers = stages.quantize(
+            work, settings, images, floats=options.floats, weight_bits=options.weight_bits
+        )
         batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
         found = measure(*probabilities(predictor(integers), batches), data.classes)
         quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})
@@ -228,7 +237,13 @@ def _described(
     dropped = ("artifacts", "refused", "metrics", "speed", "channels", KEY)
     kept = {key: value for key, value in card.items() if key not in dropped}
     channels = {"channels": dict(work.network.channels)} if work.network.channels else {}
-    made = {"from": str(directory), "int8": options.int8, "floats": sorted(options.floats), "stages": work.log}
+    made = {
+        "from": str(directory),
+        "int8": options.int8,
+        "floats": sorted(options.floats),
+        "weight_bits": options.weight_bits,
+        "stages": work.log,
+    }
     if options.prunes:
         made |= {"macs_before": card["cost"]["macs"], "criterion": options.criterion, "target_ms": options.target_ms}
     return (

@@ -257,12 +257,15 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
 def show_compression(out: Path, card: dict[str, Any]) -> None:
     """Prints the files before and after `mobilenets.compress.compress`."""
     files = card["compression"]["files"]
+    made = card["compression"]
+    how = "" if made["int8"] == "none" else f", {made['int8']}"
+    how += ", 4-bit weights" if made["weight_bits"] == 4 else ""
     result = table("", "target", "precision", ">accuracy", ">size", ">latency", ">MACs", ">parameters")
     for row in files:
         result.add_row(
             row["when"],
             row["target"],
-            f"{row['precision']}{'' if row['when'] == 'before' else ', ' + card['compression']['int8']}",
+            f"{row['precision']}{'' if row['when'] == 'before' else how}",
             f"{row['accuracy']:.2%}",
             f"{row['bytes'] / 1e3:,.0f} kB",
             f"{row['latency_ms']['median']:.3g} ms",

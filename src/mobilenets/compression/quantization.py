@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets.card import CARD
-from mobilenets.compression.scheme import Ranges, Scheme, is_bytes, make_scheme
+from mobilenets.compression.scheme import WEIGHT_BITS, Ranges, Scheme, is_bytes, make_scheme
 from mobilenets.errors import UserError
 from mobilenets.models.graph import Graph
 
 KEY = "quantization"  # in the card
-WEIGHT_BITS = (8, 4)
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Quantization:
         method: ``qat``, trained together with the weights.
         ranges: operation of `integer_form` of the model's graph -> least and greatest value of its output.
         floats: operations that are computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: 8, or 4 where the scheme allows it.
         metrics: of the model as it is computed in integers, simulated in Keras.
     """
 

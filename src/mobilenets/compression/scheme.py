@@ -2,6 +2,9 @@
 
 Weights are symmetric, an int8 scale for each output channel; activations have one scale and one zero point each
 (arXiv 1712.05877). Zero points are those of uint8, as ONNX Runtime wants them on x86; LiteRT's int8 are 128 less.
+
+Weights may have 4 bits instead of 8, two in a byte of the file. Nothing is faster for it: they are stored so, and
+everything else stays in 8 bits.
 """
 
 from collections.abc import Collection
@@ -18,6 +21,7 @@ Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value
 # LiteRT's in integers is not XNNPACK's, which cuts V3-Large into 22 parts and makes it five times slower.
 INTEGER = (*LINEAR, "add", "multiply", "max_pool", "mean", "flatten")
 FUSED = (None, "relu", "relu6")  # activations that integers compute by being cut off
+WEIGHT_BITS = (8, 4)
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,16 @@ class Scheme:
     """Attributes:
     points: operation -> scale and zero point (0..255) of its output.
     integer: the operations computed in integers.
-    weight_bits: of each weight, 8 or 4; sums and activations have theirs either way.
+    narrow: those of them whose weights have 4 bits; all others' have 8.
     """
 
     points: dict[str, tuple[float, int]]
     integer: frozenset[str]
-    weight_bits: int = 8
+    narrow: frozenset[str] = frozenset()
 
-    @property
-    def largest(self) -> int:
-        """The largest whole number that a weight may be."""
-        return 2 ** (self.weight_bits - 1) - 1
+    def largest(self, name: str) -> int:
+        """The largest whole number that a weight of an operation may be."""
+        return 7 if name in self.narrow else 127
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Weights:
     """A linear operation's constants in integers.
 
     Attributes:
-        kernel: int8, the shape it has in float.
+        kernel: int8, the shape it has in float; -7..7 where it has 4 bits.
         scale: float32, one for each output channel.
         bias: int32, in steps of input scale times ``scale``.
     """
@@ -109,10 +112,10 @@ def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = (), weig
         graph: of `integer_form`.
         ranges: of every operation's output.
         floats: operations, or kinds of operations, to compute in float32.
-        weight_bits: 8 or 4.
+        weight_bits: 8, or 4 for the operations that `takes_four_bits`.
     """
     points: dict[str, tuple[float, int]] = {}
-    integer = set()
+    integer, narrow = set(), set()
     for op in graph.ops:
         if is_bytes(op):
             points[op.name] = (1.0, int(-op.bias[0]))
@@ -122,7 +125,25 @@ def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = (), weig
             points[op.name] = _point(*ranges[op.name])
         if op.kind in INTEGER and op.name not in floats and op.kind not in floats:
             integer.add(op.name)
-    return Scheme(points, frozenset(integer), weight_bits)
+            if weight_bits == 4 and takes_four_bits(op):
+                narrow.add(op.name)
+    return Scheme(points, frozenset(integer), frozenset(narrow))
+
+
+def takes_four_bits(op: Op) -> bool:
+    """Whether an operation's weights may have 4 bits: those of a 1x1 convolution and of the head, nearly all there are.
+
+    XNNPACK knows such weights in matrix products alone, and with an even number of inputs: in any other operation they
+    take it from three to five times as long as 8 bits. Depthwise kernels, one to five of a hundred weights, would cost
+    more accuracy than all the others together.
+    """
+    if op.kind == "dense":
+        return op.kernel.shape[0] % 2 == 0
+    return op.kind == "conv" and _is_product(op) and op.kernel.shape[2] % 2 == 0
+
+
+def _is_product(op: Op) -> bool:
+    return tuple(op.kernel.shape[:2]) == (1, 1) and op.stride == 1 and not any(op.margins)
 
 
 def _point(low: float, high: float) -> tuple[float, int]:
@@ -136,9 +157,16 @@ def integer_weights(op: Op, scheme: Scheme) -> Weights:
     inputs = scheme.points[op.inputs[0]][0]
     axes = tuple(range(op.kernel.ndim - 1))
     # A product, since compilers make one of a quotient, which may then round otherwise in a simulation of this.
-    scale = np.abs(op.kernel).max(axis=axes) * np.float32(1 / scheme.largest)
+    largest = scheme.largest(op.name)
+    scale = np.abs(op.kernel).max(axis=axes) * np.float32(1 / largest)
     # A channel of nearly nothing but its bias would otherwise overflow that.
     scale = np.maximum(scale, np.abs(op.bias) / (inputs * 2**30)).clip(1e-12).astype(np.float32)
-    kernel = np.clip(np.rint(op.kernel / scale), -scheme.largest, scheme.largest).astype(np.int8)
+    kernel = np.clip(np.rint(op.kernel / scale), -largest, largest).astype(np.int8)
     bias = np.rint(op.bias / (scale * np.float32(inputs))).astype(np.int32)
     return Weights(kernel, scale, bias)
+
+
+def packed(values: np.ndarray) -> np.ndarray:
+    """Two int8 of -8..7 in each byte, the first in its lower half, as every format has them."""
+    flat = np.append(values, np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
+    return flat[::2] | flat[1::2] << 4

@@ -32,7 +32,7 @@ class Simulation(keras.layers.Layer):
         model: a classifier of `mobilenets.models.classifier`; its variables are the layer's, shared.
         ranges: of every operation's output, of `integer_form` of the model's graph.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: 8, or 4 for those that `mobilenets.compression.scheme.takes_four_bits`.
         **kwargs: as for `keras.layers.Layer`.
     """
 
@@ -146,7 +146,7 @@ class _Run:
         """Computes a linear operation from whole numbers, with one factor behind the sums, as runtimes do."""
         (source,) = op.inputs
         inputs, step = self.points[source][0], self.points[op.name][0]
-        largest = self.scheme.largest
+        largest = self.scheme.largest(op.name)
         axes = tuple(range(len(op.kernel.shape) - 1))
         scale = ops.max(ops.abs(op.kernel), axis=axes) * float(np.float32(1 / largest))
         scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)

@@ -9,12 +9,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilenets import __version__
-from mobilenets.compression.scheme import FUSED, Scheme, integer_weights, is_bytes
+from mobilenets.compression.scheme import FUSED, Scheme, integer_weights, is_bytes, packed
 from mobilenets.files import writing
 from mobilenets.models.graph import IMAGE, Graph, Op
 
 OPSET, IR = 17, 8  # the oldest that know all operations but those below, for old runtimes on devices
-NEWER = {"resize": (18, 8), "gelu": (20, 9)}
+NEWER = {"resize": (18, 8), "gelu": (20, 9), "int4": (21, 10)}
 
 
 def write_onnx(
@@ -30,7 +30,9 @@ def write_onnx(
     """Writes an ``.onnx`` file that takes images (batch, height, width, channels); inside, channels come first.
 
     Integers are written as pairs of QuantizeLinear and DequantizeLinear around float operations (QDQ), activations in
-    uint8 and weights in int8 for each channel, which is what ONNX Runtime computes fastest on x86.
+    uint8 and weights in int8 for each channel, which is what ONNX Runtime computes fastest on x86. Weights of 4 bits
+    become int8 by a Cast, which runtimes compute once, as they load the file; DequantizeLinear takes them as they are,
+    but then ONNX Runtime and OpenVINO compute in float32, and convolutions take up to five times as long.
 
     Args:
         graph: what to write; of `mobilenets.compression.scheme.integer_form` if there is a ``scheme``.
@@ -72,6 +74,13 @@ class _File:
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
+
+    def int4(self, name: str, values: np.ndarray) -> str:
+        """A constant of 4 bits a value, as int8."""
+        stored = f"{name}_int4"
+        raw = packed(values).tobytes()
+        self.constants[stored] = helper.make_tensor(stored, TensorProto.INT4, values.shape, raw, raw=True)
+        return self.node("Cast", [stored], name, to=TensorProto.INT8)
 
     def integer(self, op: Op) -> bool:
         """Whether an operation is computed in integers."""
@@ -127,6 +136,7 @@ class _File:
             targets.append(helper.make_tensor_value_info(target, TensorProto.FLOAT, [batch, *shape]))
         body = helper.make_graph(self.nodes, "mobilenet", [image], targets, list(self.constants.values()))
         used = {op.kind for op in graph.ops} | {op.activation for op in graph.ops}
+        used |= {"int4"} if self.scheme.narrow else set()
         opset, version = max([(OPSET, IR), *(needs for name, needs in NEWER.items() if name in used)])
         made = helper.make_model(
             body,
@@ -149,7 +159,8 @@ def _linear(file: _File, op: Op) -> None:
     if integer:
         made = integer_weights(op, file.scheme)
         scales = file.constant(f"{op.name}_kernel_scale", made.scale)
-        kernel = file.constant(f"{op.name}_kernel_int8", layout(made.kernel))
+        store = file.int4 if op.name in file.scheme.narrow else file.constant
+        kernel = store(f"{op.name}_kernel_int8", layout(made.kernel))
         channels = len(made.scale)
         zeros = file.constant(f"zeros_int8_{channels}", np.zeros(channels, np.int8))
         kernel = file.node("DequantizeLinear", [kernel, scales, zeros], f"{op.name}_kernel", axis=axis)

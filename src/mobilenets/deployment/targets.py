@@ -21,6 +21,7 @@ PRECISIONS = ("float32", "float16", "int8")
 INPUT_DTYPES = ("uint8", "float32")
 LARGEST_BATCH = 1024
 BYTE_STEP = 1 + 2**-10
+ONNX_INT4 = (1, 23)  # the first onnxruntime that reads them; LiteRT 2.1 and OpenVINO 2025.0, the oldest taken, do too
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,24 @@ def variants(
     if not found:
         raise UserError("--to and --precision must name at least one file to write")
     return found
+
+
+def require_int4(targets: Iterable[str]) -> None:
+    """Checks that files whose weights have 4 bits can be run here.
+
+    Raises:
+        UserError: the runtime of one does not know such weights.
+    """
+    if "onnx" not in targets:
+        return
+    import onnxruntime
+
+    found = onnxruntime.__version__
+    if tuple(map(int, found.split(".")[:2])) < ONNX_INT4:
+        least = ".".join(map(str, ONNX_INT4))
+        raise UserError(
+            f"--to onnx: weights of 4 bits need onnxruntime {least}, this is {found}; pip install -U onnxruntime"
+        )
 
 
 class Writer:

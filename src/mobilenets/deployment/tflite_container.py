@@ -15,6 +15,7 @@ _TYPES = {
     "int32": schema.TensorType.INT32,
     "uint8": schema.TensorType.UINT8,
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
 }
 
 
@@ -85,7 +86,7 @@ class File:
         scales: np.ndarray | None = None,
         axis: int = 0,
     ) -> int:
-        """Adds a tensor: of the whole batch, unless it is constant, as it is with ``content``."""
+        """Adds a tensor: of the whole batch, unless it is constant, as it is with ``content``; int4 must be packed."""
         made = schema.TensorT()
         made.name, made.type = name.encode(), _TYPES[dtype]
         made.hasRank = True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mobilenets.compression.scheme import Scheme, integer_weights, is_bytes
+from mobilenets.compression.scheme import Scheme, integer_weights, is_bytes, packed
 from mobilenets.deployment.tflite_container import File
 from mobilenets.files import writing
 from mobilenets.models.graph import Graph, Op
@@ -17,6 +17,7 @@ _FUSED = {
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
 }
+FOUR_BITS = 10  # the version of FULLY_CONNECTED that has them
 
 
 def write_tflite(
@@ -55,14 +56,17 @@ def write_tflite(
 
 
 def _linear(file: File, op: Op) -> None:
-    integer = file.integer(op)
+    integer, narrow = file.integer(op), op.name in file.scheme.narrow
     source = file.read(op.inputs[0], integer)
     source, padding = _padded(file, op, source, integer)
-    layout, axis = _LAYOUT[op.kind]
+    # XNNPACK takes 4 bits in matrix products alone, not in a convolution that is one.
+    kind = "product" if narrow and op.kind == "conv" else op.kind
+    layout, axis = _LAYOUT[kind]
     if integer:
         made = integer_weights(op, file.scheme)
         kernel = layout(made.kernel)
-        weights = file.tensor(f"{op.name}_kernel", kernel.shape, "int8", kernel, scales=made.scale, axis=axis)
+        dtype, content = ("int4", packed(kernel)) if narrow else ("int8", kernel)
+        weights = file.tensor(f"{op.name}_kernel", kernel.shape, dtype, content, scales=made.scale, axis=axis)
         scales = np.float32(file.scheme.points[op.inputs[0]][0]) * made.scale
         bias = file.tensor(f"{op.name}_bias", made.bias.shape, "int32", made.bias, scales=scales)
     else:
@@ -70,7 +74,8 @@ def _linear(file: File, op: Op) -> None:
         bias = file.weights(f"{op.name}_bias", op.bias)
     fused = op.activation in _FUSED
     target = file.result(op, integer, None if fused else f"{op.name}_linear")
-    code, options, version = _OPTIONS[op.kind](op, padding, integer)
+    code, options, version = _OPTIONS[kind](op, padding, integer)
+    version = FOUR_BITS if narrow else version
     options.fusedActivationFunction = _FUSED[op.activation if fused else None]
     file.operator(code, [source, weights, bias], target, options, version)
     if not fused:
@@ -106,6 +111,7 @@ _LAYOUT = {
     "conv": (lambda kernel: kernel.transpose(3, 0, 1, 2), 0),
     "depthwise": (lambda kernel: kernel[None], 3),
     "dense": (lambda kernel: kernel.T, 0),
+    "product": (lambda kernel: kernel[0, 0].T, 0),
 }
 
 
@@ -122,10 +128,12 @@ def _conv_options(op: Op, padding: int, integer: bool) -> tuple[str, Any, int]:
 
 
 def _dense_options(op: Op, padding: int, integer: bool) -> tuple[str, Any, int]:
-    return "FULLY_CONNECTED", schema.FullyConnectedOptionsT(), 4 if integer else 1
+    options = schema.FullyConnectedOptionsT()
+    options.keepNumDims = op.kind == "conv"
+    return "FULLY_CONNECTED", options, 4 if integer else 1
 
 
-_OPTIONS = {"conv": _conv_options, "depthwise": _conv_options, "dense": _dense_options}
+_OPTIONS = {"conv": _conv_options, "depthwise": _conv_options, "dense": _dense_options, "product": _dense_options}
 
 
 def _activate(file: File, op: Op, source: int) -> None:
