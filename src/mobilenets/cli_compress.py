@@ -22,7 +22,7 @@ def compress(
     criterion: Annotated[str, typer.Option(help="Which channels go: by bn, taylor or l2.")] = "bn",
     prune_steps: Annotated[int, typer.Option(help="Times that channels are removed.")] = 3,
     prune_epochs: Annotated[int, typer.Option(help="Passes over the images after that, in all.")] = 9,
-    int8: Annotated[str, typer.Option(help="qat: trained as the int8 files compute; or none.")] = "qat",
+    int8: Annotated[str, typer.Option(help="qat: trained as int8 files compute; ptq: calibrated; none.")] = "qat",
     keep_float: Annotated[str | None, typer.Option(help="Layers to leave in float32.", show_default="none")] = None,
     weight_bits: Annotated[int, typer.Option(help="8, or 4: files of half the size.")] = 8,
     to: Annotated[str, typer.Option(help="Files: of litert, onnx and openvino.")] = "litert",
@@ -35,12 +35,21 @@ def compress(
     hint: Hint = 0.0,
     max_drop: Annotated[float, typer.Option(help="Points of accuracy that a file may lose.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Only tell which layers int8 hurts: table and picture in --out.")
+    ] = False,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a model for int8 and write its files; before and after are measured on files, side by side."""
+    """Remove channels, train for int8, write files; before and after are measured on files, side by side."""
+    if sensitivity:
+        from mobilenets.compress_sensitivity import sensitivity_of
+
+        rows = sensitivity_of(run, out, weight_bits)
+        display.json_out({"rows": rows}) if json else display.show_sensitivity(out, rows)
+        return
     from mobilenets.compress import Options
     from mobilenets.compress import compress as run_it
     from mobilenets.training.settings import Settings

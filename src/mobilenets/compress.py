@@ -11,12 +11,14 @@ from mobilenets.architectures import cost, network
 from mobilenets.compress_stages import Pruning, Stages, Work
 from mobilenets.compress_table import before_and_after
 from mobilenets.compression.importance import CRITERIA
+from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import KEY
+from mobilenets.compression.repair import repair
 from mobilenets.compression.scheme import INTEGER, WEIGHT_BITS, integer_form
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
-from mobilenets.deployment.calibrate import calibration_images
+from mobilenets.deployment.calibrate import calibration_images, observe
 from mobilenets.deployment.export import export
 from mobilenets.deployment.targets import TARGETS, require_int4, variants
 from mobilenets.errors import UserError
@@ -30,7 +32,8 @@ from mobilenets.training.classify import prepare
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.settings import Settings
 
-INT8 = ("qat", "none")
+LABELLED = 1024  # images of the training set that ways to calibrate are compared on
+INT8 = ("qat", "ptq", "none")
 # Of the learning rate from random weights. Statistics of batch normalization stand still here, and at ten times as much
 # ported V2 weights, whose channels are very unequal, came apart.
 QAT_RATE = 0.002
@@ -49,7 +52,8 @@ class Options:
         criterion: which channels go, of `mobilenets.compression.importance.CRITERIA`.
         steps: how often channels are removed, with training after each time.
         prune_epochs: epochs of that training, in all.
-        int8: ``qat``, quantization-aware training, or ``none``, files in float32.
+        int8: ``qat``, quantization-aware training; ``ptq``, the best of several ways to calibrate, without training;
+            or ``none``, files in float32.
         floats: operations to leave in float32.
         weight_bits: 8, or 4 for weights of 1x1 convolutions and the head, which are nearly all.
         teacher: a model directory to learn from, or None.
@@ -74,7 +78,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.int8 not in INT8:
-            raise UserError(f"--int8 must be {' or '.join(INT8)}, not {self.int8!r}")
+            raise UserError(f"--int8 must be one of {', '.join(INT8)}, not {self.int8!r}")
         if self.prune is not None and not 0 < self.prune < 1:
             raise UserError(f"--prune is the share of the MACs that stays, between 0 and 1, not {self.prune:g}")
         if self.target_ms is not None and not 0 < self.target_ms < float("inf"):
@@ -200,10 +204,15 @@ def compress(
     quantization = None
     if options.prunes:
         stages.prune(work, options.pruning(), recovery, images)
+    integer = {"floats": options.floats, "weight_bits": options.weight_bits}
     if options.int8 == "qat":
-        quantization, integers = stages.quantize(
-            work, settings, images, floats=options.floats, weight_bits=options.weight_bits
-        )
+        quantization, integers = stages.quantize(work, settings, images, **integer)
+    elif options.int8 == "ptq":
+        labelled = EvaluationBatches(data.train.some(LABELLED, seed=1), size, 64, crop=cards.crop(card))
+        quantization, trials = repair(work.model, images, labelled, observe, **integer)
+        integers = simulated(work.model, quantization.ranges, **integer)
+        work.log.append({"stage": "ptq", "epochs": 0, "seconds": 0.0, "trials": trials})
+    if quantization:
         batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
         found = measure(*probabilities(predictor(integers), batches), data.classes)
         quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})

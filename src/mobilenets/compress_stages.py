@@ -19,7 +19,7 @@ from mobilenets.compression.pruning import choose, remove_channels
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import integer_form
-from mobilenets.data import ImageData, Split
+from mobilenets.data import ImageData
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.errors import UserError
@@ -235,17 +235,12 @@ class Stages:
 
     def _batches(self, model: keras.Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images and one-hot labels that tell which channels matter."""
-        split = self._data.train
-        chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:LOOKED_AT])
-        images = split.images
-        images = images[chosen] if isinstance(images, np.ndarray) else [images[index] for index in chosen]
-        size = model.input_shape[1]
-        # In any other order than that of the file, or a batch would hold one class.
-        order = np.random.default_rng(1).permutation(len(chosen))
-        images = images[order] if isinstance(images, np.ndarray) else [images[index] for index in order]
+        split = self._data.train.some(LOOKED_AT)
+        # In any other order than that of the folder, or a batch would hold one class.
+        split = split.chosen(np.random.default_rng(1).permutation(len(split)))
         known = np.eye(len(self._data.classes), dtype=np.float32)
-        for batch, labels in EvaluationBatches(Split(images, split.labels[chosen][order]), size, 64):
-            if len(batch) == min(64, len(chosen)):  # another size of batch would be compiled anew
+        for batch, labels in EvaluationBatches(split, model.input_shape[1], 64):
+            if len(batch) == min(64, len(split)):  # another size of batch would be compiled anew
                 yield batch, known[labels]
 
     def _reporter(self, epochs: int, steps: int) -> Reporter:

@@ -1,5 +1,7 @@
 """A network as it is computed in integers, but in float32 and with gradients: what quantization-aware training trains.
 
+`Simulation` is the layer, `Run` one pass through a graph for those who look at what lies between.
+
 The forward pass rounds weights, sums and activations where the written files do, to the same steps; the backward pass
 lets gradients through the rounding as if it were not there (straight-through, arXiv 1308.3432). Batch normalization is
 folded into the convolutions by its moving statistics first, as it is in the files. The steps of activations are
@@ -16,7 +18,7 @@ import numpy as np
 
 from mobilenets.compression.scheme import Ranges, Scheme, integer_form, is_bytes, make_scheme
 from mobilenets.models import keras
-from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op, deviations, graph_of
+from mobilenets.models.graph import IMAGE, LINEAR, Op, deviations, graph_of
 from mobilenets.models.layers import attend, depthwise_conv
 
 ops = keras.ops
@@ -45,7 +47,7 @@ class Simulation(keras.layers.Layer):
         self._deviations = deviations(model)
         graph = integer_form(graph_of(model))
         self._scheme = make_scheme(graph, ranges, floats, weight_bits)
-        self._moved = {op.name: op.inputs[0] for op in graph.ops if _moves(op, self._scheme)}
+        self._moved = {op.name: op.inputs[0] for op in graph.ops if moves(op, self._scheme)}
         self._trained = [
             op.name
             for op in graph.ops
@@ -84,18 +86,18 @@ class Simulation(keras.layers.Layer):
     def call(self, images: Any) -> Any:
         """Computes logits."""
         graph = integer_form(graph_of(self.model, live=self._deviations))
-        run = _Run(graph, self._scheme, ops.cast(images, "float32"))
+        run = Run(self._scheme, ops.cast(images, "float32"))
         steps = _slowed(self._limited(), ops.convert_to_tensor(self._share))
         for place, name in enumerate(self._trained):
             run.points[name] = steps[place], self._zeros[place]
         for op in graph.ops:
             if op.kind == "softmax" and op is graph.output:
                 return run.values[op.inputs[0]]
-            run.compute(op, self._moved.get(op.name))
+            run.compute(op)
         return run.values[graph.output.name]
 
 
-def _moves(op: Op, scheme: Scheme) -> bool:
+def moves(op: Op, scheme: Scheme) -> bool:
     """Whether an operation moves integers and computes none, so that its steps are those of what it reads."""
     return op.kind in ("max_pool", "flatten") and op.inputs[0] in scheme.points
 
@@ -112,27 +114,35 @@ def _slowed(values: Any, share: Any) -> Any:
     return still + (values - still) * share
 
 
-class _Run:
-    """One pass through a graph."""
+class Run:
+    """One pass through a graph, one operation after the other.
 
-    def __init__(self, graph: Graph, scheme: Scheme, images: Any) -> None:
+    Attributes:
+        scheme: which operations are computed in integers.
+        points: operation -> step and zero point (0..255) of its output; the scheme's, unless others are put in.
+        values: operation -> its output as real numbers, for as long as someone reads it (`forget`).
+        integers: the same in steps from the zero point, where that has been asked for.
+
+    Args:
+        scheme: of the graph.
+        images: float32 (batch, height, width, channels), 0..255.
+    """
+
+    def __init__(self, scheme: Scheme, images: Any) -> None:
         self.scheme = scheme
-        self.points: dict[str, tuple[Any, Any]] = {}
-        self.values: dict[str, Any] = {IMAGE: images}  # as real numbers
-        self.integers: dict[str, Any] = {}  # in steps from the zero point
-        for op in graph.ops:
-            if is_bytes(op):
-                self.points[op.name] = scheme.points[op.name]
+        self.points: dict[str, tuple[Any, Any]] = dict(scheme.points)
+        self.values: dict[str, Any] = {IMAGE: images}
+        self.integers: dict[str, Any] = {}
 
-    def compute(self, op: Op, moved: str | None) -> None:
-        """Computes an operation's output; ``moved`` is the one whose steps it shares."""
+    def compute(self, op: Op) -> None:
+        """Computes an operation's output."""
         integer = op.name in self.scheme.integer
-        if moved:
-            self.points[op.name] = self.points[moved]
+        if moves(op, self.scheme):
+            self.points[op.name] = self.points[op.inputs[0]]
         if integer and op.kind in _INTEGERS:
             self._store(op, _INTEGERS[op.kind](self, op))
             return
-        self.values[op.name] = _activated(_COMPUTE[op.kind](self, op, integer), op.activation)
+        self.values[op.name] = activated(_COMPUTE[op.kind](self, op, integer), op.activation)
         if integer:
             self.values[op.name] = self.quantized(op.name) * self.points[op.name][0]
 
@@ -142,10 +152,21 @@ class _Run:
         self.integers[op.name] = ops.clip(rounded(found), -zero, LEVELS - zero)
         self.values[op.name] = self.integers[op.name] * step
 
-    def linear(self, op: Op) -> Any:
-        """Computes a linear operation from whole numbers, with one factor behind the sums, as runtimes do."""
-        (source,) = op.inputs
-        inputs, step = self.points[source][0], self.points[op.name][0]
+    def before(self, op: Op) -> Any:
+        """What a linear operation computes before its activation and the rounding of its output, as real numbers."""
+        if op.name not in self.scheme.integer:
+            return _linear(self, op, False)
+        sums, unit = self._sums(op)
+        return sums * unit
+
+    def forget(self, name: str) -> None:
+        """Lets go of an output that nobody reads any more."""
+        self.values.pop(name, None)
+        self.integers.pop(name, None)
+
+    def _sums(self, op: Op) -> tuple[Any, Any]:
+        """A linear operation's whole sums, and the real number that one of them stands for, of each channel."""
+        inputs = self.points[op.inputs[0]][0]
         largest = self.scheme.largest(op.name)
         axes = tuple(range(len(op.kernel.shape) - 1))
         scale = ops.max(ops.abs(op.kernel), axis=axes) * float(np.float32(1 / largest))
@@ -153,8 +174,14 @@ class _Run:
         scale = ops.stop_gradient(scale)
         kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
         # Far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
-        sums = _product(op, self.quantized(source), kernel) + rounded(op.bias / (scale * inputs))
-        found = sums * (scale * inputs / step)
+        sums = _product(op, self.quantized(op.inputs[0]), kernel) + rounded(op.bias / (scale * inputs))
+        return sums, scale * inputs
+
+    def linear(self, op: Op) -> Any:
+        """Computes a linear operation from whole numbers, with one factor behind the sums, as runtimes do."""
+        step = self.points[op.name][0]
+        sums, unit = self._sums(op)
+        found = sums * (unit / step)
         if op.activation is None:  # of `FUSED`: in an `integer_form` any other stands alone
             return found
         return ops.relu(found) if op.activation == "relu" else ops.clip(found, 0.0, 6.0 / step)
@@ -181,7 +208,7 @@ class _Run:
         return [self.quantized(name) * self.points[name][0] for name in op.inputs]
 
 
-def _linear(run: _Run, op: Op, integer: bool) -> Any:
+def _linear(run: Run, op: Op, integer: bool) -> Any:
     return _product(op, run.values[op.inputs[0]], op.kernel) + op.bias
 
 
@@ -201,46 +228,46 @@ def _padded(values: Any, margins: tuple[int, int, int, int], constant: float = 0
     return ops.pad(values, [[0, 0], [top, bottom], [left, right], [0, 0]], constant_values=constant)
 
 
-def _affine(run: _Run, op: Op, integer: bool) -> Any:
+def _affine(run: Run, op: Op, integer: bool) -> Any:
     (value,) = run.read(op, False)
     value = value if op.kernel is None else value * ops.convert_to_tensor(op.kernel)
     return value + ops.convert_to_tensor(op.bias)
 
 
-def _max_pool(run: _Run, op: Op, integer: bool) -> Any:
+def _max_pool(run: Run, op: Op, integer: bool) -> Any:
     (value,) = run.read(op, integer)
     return ops.max_pool(_padded(value, op.margins, -1e30), op.size, op.stride, "valid", "channels_last")
 
 
-def _mean(run: _Run, op: Op, integer: bool) -> Any:
+def _mean(run: Run, op: Op, integer: bool) -> Any:
     (value,) = run.read(op, integer)
     return ops.mean(value, axis=(1, 2), keepdims=len(op.shape) == 3)
 
 
-def _flatten(run: _Run, op: Op, integer: bool) -> Any:
+def _flatten(run: Run, op: Op, integer: bool) -> Any:
     (value,) = run.read(op, integer)
     return ops.reshape(value, (-1, int(np.prod(op.shape))))
 
 
-def _add(run: _Run, op: Op, integer: bool) -> Any:
+def _add(run: Run, op: Op, integer: bool) -> Any:
     first, second = run.read(op, integer)
     return first + second
 
 
-def _multiply(run: _Run, op: Op, integer: bool) -> Any:
+def _multiply(run: Run, op: Op, integer: bool) -> Any:
     first, second = run.read(op, integer)
     return first * second
 
 
-def _resize(run: _Run, op: Op, integer: bool) -> Any:
+def _resize(run: Run, op: Op, integer: bool) -> Any:
     return ops.image.resize(run.values[op.inputs[0]], op.shape[:2], "bilinear", data_format="channels_last")
 
 
-def _attention(run: _Run, op: Op, integer: bool) -> Any:
+def _attention(run: Run, op: Op, integer: bool) -> Any:
     return attend(*run.read(op, False), op.heads, 1.0)  # the queries have been scaled already
 
 
-_INTEGERS = {**dict.fromkeys(LINEAR, _Run.linear), "mean": _Run.mean}
+_INTEGERS = {**dict.fromkeys(LINEAR, Run.linear), "mean": Run.mean}
 _COMPUTE = {
     **dict.fromkeys(LINEAR, _linear),
     "affine": _affine,
@@ -256,7 +283,8 @@ _COMPUTE = {
 }
 
 
-def _activated(values: Any, activation: str | None) -> Any:
+def activated(values: Any, activation: str | None) -> Any:
+    """The values behind an activation of `mobilenets.models.graph.ACTIVATIONS`, or as they are."""
     return values if activation is None else _ACTIVATE[activation](values)
 
 

@@ -34,6 +34,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def chosen(self, indices: np.ndarray) -> "Split":
+        """The images at some indices, in their order."""
+        images = self.images
+        images = images[indices] if isinstance(images, np.ndarray) else tuple(images[index] for index in indices)
+        return Split(images, self.labels[indices])
+
+    def some(self, count: int, seed: int = 0) -> "Split":
+        """At most ``count`` images, drawn at random, the same every time, in the order of the split."""
+        return self.chosen(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
