@@ -397,12 +397,49 @@ def test_an_onnxruntime_that_knows_no_four_bits_is_told(place, cli, tmp_path, mo
     assert not (tmp_path / "small").exists()
 
 
+def test_calibration_that_tries_needs_no_training(place, cli, tmp_path):
+    model, out = copy(place, tmp_path), tmp_path / "small"
+    status, text, err = cli("compress", model, "--out", out, "--int8", "ptq", "--json")
+    assert status == 0, err
+    card = json.loads(text)
+    (stage,) = card["compression"]["stages"]
+    chosen = [trial for trial in stage["trials"] if trial["chosen"]]
+    assert len(stage["trials"]) == 8
+    assert len(chosen) == 1
+    assert chosen[0]["error"] <= stage["trials"][0]["error"]  # the first is plain calibration
+    assert card["quantization"]["method"] == "ptq"
+    before, _, after = card["compression"]["files"]
+    assert after["accuracy"] >= before["accuracy"] - 0.01
+    status, text, err = cli("export", out, "--precision", "int8", "--json")
+    assert status == 0, err
+    (entry,) = json.loads(text)["artifacts"]
+    assert entry["files"] == card["artifacts"][0]["files"]  # with the same ranges
+
+
+def test_sensitivity_is_a_table_and_a_picture(place, cli, tmp_path):
+    model, out = copy(place, tmp_path), tmp_path / "found"
+    before = (model / "card.json").read_bytes()
+    status, text, err = cli("compress", model, "--sensitivity", "--out", out, "--json")
+    assert status == 0, err
+    rows = json.loads(text)["rows"]
+    assert {"stem", "logits", "block1_depthwise"} <= {row["name"] for row in rows}
+    lines = (out / "sensitivity.csv").read_text().splitlines()
+    assert len(lines) == len(rows) + 1
+    assert lines[1].split(",")[0] == rows[0]["name"]
+    assert (out / "sensitivity.png").stat().st_size > 10_000
+    assert (model / "card.json").read_bytes() == before
+    status, text, err = cli("compress", model, "--sensitivity", "--out", out)
+    assert status == 0, err
+    assert rows[0]["name"] in text
+    one_line(cli("compress", model, "--sensitivity", "--out", model), "holds a model")
+
+
 def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
     model = copy(place, tmp_path)
     out = tmp_path / "small"
     for words, told in [
         (("--out", model), "is the model to start from"),
-        (("--out", out, "--int8", "ptq"), "--int8 must be qat"),
+        (("--out", out, "--int8", "fp8"), "--int8 must be one of"),
         (("--out", out, "--keep-float", "block99"), "--keep-float block99"),
         (("--out", out, "--weight-bits", 3), "--weight-bits must be 8 or 4"),
         (("--out", out, "--to", "savedmodel"), "computes in float32"),

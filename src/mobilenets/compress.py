@@ -32,7 +32,7 @@ from mobilenets.training.classify import prepare
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.settings import Settings
 
-LABELLED = 1024  # images of the training set that ways to calibrate are compared on
+LABELLED = 512  # images of the training set that ways to calibrate are compared on
 INT8 = ("qat", "ptq", "none")
 # Of the learning rate from random weights. Statistics of batch normalization stand still here, and at ten times as much
 # ported V2 weights, whose channels are very unequal, came apart.

@@ -7,8 +7,8 @@ the same, and the channel has more steps.
 The paper has one step for all weights of a layer as well, and evens out both. Ours have one for each channel that
 leaves, so that nothing is lost where a channel is computed, nor in a depthwise convolution that reads it. Other layers
 that read it mix the channels: what is ten times as large has weights a tenth as large there, whose step suits the
-others. How far to go is chosen for each layer by the rounding errors to expect; the paper's root of the product of both
-ranges, and channels made all equal, were worse than nothing in many of them.
+others. How far to go is chosen for each layer by the rounding errors to expect: with the paper's root of the product of
+both ranges, V2 with weights of ImageNet kept a quarter more of its error.
 """
 
 from collections.abc import Collection, Iterator, Mapping

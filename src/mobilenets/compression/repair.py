@@ -17,6 +17,9 @@ from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
 from mobilenets.models.graph import Graph, graph_of
 
+# Two or three of some hundred images, most of which the model knows by heart: V2 on stamps got all 1,024 right with one
+# way, 1,021 with another, and 70.9 and 71.9 % of those it had not seen.
+TIE = 0.005
 METHOD = "ptq"  # in the card: post-training quantization
 Observe = Callable[[Graph, Iterable[np.ndarray]], Mapping[str, Seen]]
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -64,9 +67,10 @@ def repair(
     """Finds how a model is best computed in integers, and changes its variables accordingly.
 
     Tries every estimator of ranges, for the model as it is and for one equalized and with biases corrected; then
-    bias correction without equalization, and the reverse, where the logits were nearest. The winner has the highest
-    accuracy, and of several the smallest error of the logits: plain calibration, which is tried first, wins unless
-    another is better. To be more accurate than the model in float32 is luck, and counts as being as accurate.
+    bias correction without equalization, and the reverse, where the logits were nearest. Of those that come within
+    `TIE` of the highest accuracy the one with the smallest error of the logits wins; plain calibration, which is tried
+    first, unless another is better. To be more accurate than the model in float32 is luck, and counts as being as
+    accurate.
 
     Args:
         model: a trained classifier of `mobilenets.models.classifier`. Where equalization or bias correction win, its
@@ -111,8 +115,9 @@ def repair(
         attempt(seen, estimator, True, True)
     model.set_weights(equalized)
     attempt(seen, _nearest(made[tried:]), True, False)
-    # Of equals the first.
-    best = min(made, key=lambda each: (-min(each.trial.accuracy, best_possible), each.trial.error))
+    highest = min(max(each.trial.accuracy for each in made), best_possible)
+    equals = [each for each in made if each.trial.accuracy >= highest - TIE]
+    best = min(equals, key=lambda each: each.trial.error)  # of equals the first
     model.set_weights(best.weights)
     metrics = {"accuracy": best.trial.accuracy, "images": len(labels)}
     rows = [asdict(each.trial) | {"chosen": each is best} for each in made]
