@@ -1,10 +1,14 @@
-"""What int8 costs by calibration and after quantization-aware training, and whether files compute what was trained.
+"""What int8 costs: by calibration, by the best of several calibrations, and after training for it; measured on files.
 
-    # the models are those that exported_files.py trains and keeps; ten minutes or so for two of them
-    python benchmarks/compression.py runs/fashion-mnist_v1_0.25_28 runs/stamps_v2_1_224
+    # an hour or two, most of it to train the networks; the result in results/compression.json
+    python benchmarks/compression.py --runs runs/compression
+    # V2 on top of torchvision's weights for ImageNet besides, whose channels have very unequal ranges; see fine_tune.py
+    python benchmarks/compression.py --runs runs/compression --ported mobilenet_v2-b0353104.pth
 
-Each model is trained on for one epoch with itself as teacher, at the default rate, and exported to LiteRT and ONNX. The
-table holds accuracies measured on the files, and how often file and simulation name the same class.
+V1, V2 and V3-Small at α 0.25 and 1 learn Fashion-MNIST for a few epochs (28 pixels, 10,000 test images); --ported adds
+V2 on ``stamps`` (224 pixels, 700 scenes). Models that --runs holds already are not trained again. Training for int8
+takes one epoch, with the model itself as teacher, at the default rate. Beside the accuracies stands how often a file
+names the class that was simulated in Keras, and how many of its convolutions and dense layers compute in int8.
 """
 
 import argparse
@@ -14,77 +18,170 @@ from typing import Any
 
 import numpy as np
 
+from mobilenets.architectures import network, write_out
 from mobilenets.card import environment, now, read_card
 from mobilenets.compress import Options, compress
 from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import read_quantization
+from mobilenets.data import load as load_data
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.runtimes import load
 from mobilenets.evaluation.evaluate import evaluation_data
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.files import write_json
 from mobilenets.models.saving import load_model
+from mobilenets.training.classify import train
+from mobilenets.training.ported import write_ported
 from mobilenets.training.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = ("litert", "onnx")
+WAYS = ("ptq", "qat")
+MODELS = (  # network, α, epochs
+    ("v1", 0.25, 6),
+    ("v1", 1.0, 4),
+    ("v2", 0.25, 6),
+    ("v2", 1.0, 4),
+    ("v3_small", 0.25, 6),
+    ("v3_small", 1.0, 4),
+)
 
 
-def measure(directory: Path, out: Path, epochs: int, weight_bits: int) -> dict[str, Any]:
-    """Compresses one model."""
+def trained(runs: Path, name: str, alpha: float, epochs: int) -> Path:
+    """A model of Fashion-MNIST, trained unless it is there."""
+    directory = runs / f"fashion-mnist_{name}_{alpha:g}_28"
+    if not (directory / "card.json").is_file():
+        settings = Settings(epochs=epochs, batch_size=128)
+        train(load_data("fashion-mnist"), directory, network(name), alpha, 28, settings, overwrite=True, quiet=True)
+    return directory
+
+
+def fine_tuned(runs: Path, weights: Path) -> Path:
+    """V2 on stamps, its head trained on the features of ImageNet's weights, unless it is there."""
+    directory = runs / "stamps_v2_1_224"
+    if not (directory / "card.json").is_file():
+        write_ported(weights, runs / "imagenet", network("v2"), "torchvision", overwrite=True)
+        settings = Settings(epochs=10, freeze=True, cache_features=True)
+        stamps, start = load_data("stamps"), runs / "imagenet"
+        train(stamps, directory, network("v2"), 1.0, 224, settings, weights=start, overwrite=True, quiet=True)
+    return directory
+
+
+def integer_layers(path: Path) -> int:
+    """How many operators of a LiteRT file multiply by int8 weights and compute in int8."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (graph,) = model.subgraphs
+    kinds = schema.BuiltinOperator
+    count = 0
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode in (
+            kinds.CONV_2D,
+            kinds.DEPTHWISE_CONV_2D,
+            kinds.FULLY_CONNECTED,
+        ):
+            tensors = [graph.tensors[index] for index in (*operator.inputs[:2], *operator.outputs)]
+            count += all(tensor.type == schema.TensorType.INT8 for tensor in tensors)
+    return count
+
+
+def measure(directory: Path, out: Path, way: str, epochs: int, weight_bits: int) -> dict[str, Any]:
+    """Compresses a model in one way."""
     batch = 128 if "fashion" in directory.name else 64
-    options = Options(teacher=str(directory), targets=TARGETS, max_drop=100, weight_bits=weight_bits)
-    settings = Settings(epochs=epochs, batch_size=batch, warmup_epochs=0.1)
-    card = compress(directory, out, options, settings)
-    found = {key: card[key] for key in ("network", "width_multiplier")}
-    found |= {
-        "data": card["data"]["source"],
-        "resolution": card["input_shape"][0],
-        "epochs": epochs,
-        "weight_bits": weight_bits,
-        "seconds": card["training"]["seconds"],
-        "keras_before": read_card(directory)["metrics"]["accuracy"],
-        "keras_after": card["metrics"]["accuracy"],
-        "simulated": card["quantization"]["metrics"]["accuracy"],
-        "files": card["compression"]["files"],
-    }
-    images = EvaluationBatches(evaluation_data(card).val, card["input_shape"][0], 64)
+    teacher = str(directory) if way == "qat" else None
+    options = Options(int8=way, teacher=teacher, targets=TARGETS, max_drop=100, weight_bits=weight_bits)
+    card = compress(directory, out, options, Settings(epochs=epochs, batch_size=batch, warmup_epochs=0.1), quiet=True)
+    size = card["input_shape"][0]
+    images = EvaluationBatches(evaluation_data(card).val, size, 64)
     quantization = read_quantization(card, out)
-    network = simulated(load_model(out), quantization.ranges, quantization.floats, quantization.weight_bits)
-    expected, _ = probabilities(predictor(network), images)
-    found["agreement"] = {}
+    integers = simulated(load_model(out), quantization.ranges, quantization.floats, quantization.weight_bits)
+    expected, _ = probabilities(predictor(integers), images)
+    agreement = {}
     for entry in card["artifacts"]:
         outputs, _ = probabilities(load(out / entry["file"], entry["runtime"]), images)
         same = outputs.argmax(axis=1) == expected.argmax(axis=1)
-        found["agreement"][entry["target"]] = round(float(np.mean(same)), 4)
-    return found
+        agreement[entry["target"]] = round(float(np.mean(same)), 4)
+    layers = write_out(network(card["network"]), (size, size, 3), len(card["classes"]), card["width_multiplier"])
+    (litert,) = (out / entry["file"] for entry in card["artifacts"] if entry["target"] == "litert")
+    stage = card["compression"]["stages"][-1]
+    return {
+        "int8": way,
+        "epochs": stage["epochs"],
+        "seconds": stage["seconds"],
+        "keras": card["metrics"]["accuracy"],
+        "simulated": quantization.metrics["accuracy"],
+        "agreement": agreement,
+        "layers_in_int8": [
+            integer_layers(litert),
+            sum(layer.kind in ("conv", "depthwise", "dense") for layer in layers),
+        ],
+        "trials": stage.get("trials"),
+        "files": card["compression"]["files"],
+    }
+
+
+def rows_of(found: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """How, which file, accuracy: float and plain calibration once, then what compression made of them."""
+    rows = []
+    for index, way in enumerate(found["ways"]):
+        for row in way["files"]:
+            if row["when"] == "after":
+                rows.append((way["int8"], row["target"], row["accuracy"]))
+            elif not index:
+                rows.append(
+                    ("float" if row["precision"] == "float32" else "calibrated", row["target"], row["accuracy"])
+                )
+    return rows
 
 
 def show(found: dict[str, Any]) -> None:
     """Prints one model's table."""
-    print(
-        f"{found['network']} α {found['width_multiplier']:g} {found['resolution']} px on {found['data']}: Keras "
-        f"{found['keras_before']:.2%} -> {found['keras_after']:.2%}, simulated {found['simulated']:.2%}, "
-        f"{found['seconds']:.0f} s"
-    )
-    for row in found["files"]:
-        print(f"  {row['when']:7}{row['target']:8}{row['precision']:8} {row['accuracy']:.2%}", flush=True)
-    print(f"  same class in simulation and file: {found['agreement']}", flush=True)
+    print(f"{found['network']} α {found['width_multiplier']:g} {found['resolution']} px on {found['data']}")
+    for how, target, accuracy in rows_of(found):
+        print(f"  {how:11}{target:8} {accuracy:.2%}")
+    for way in found["ways"]:
+        inside, all_of_them = way["layers_in_int8"]
+        print(
+            f"  {way['int8']}: simulated {way['simulated']:.2%}, same class in simulation and file {way['agreement']}, "
+            f"{inside} of {all_of_them} layers in int8",
+            flush=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--runs", type=Path, required=True, help="where trained models are kept")
+    parser.add_argument("--ported", type=Path, help="torchvision's V2")
+    parser.add_argument("--only", default="", help="networks between commas, as v1_0.25")
+    parser.add_argument("--epochs", type=int, default=1, help="of training for int8")
     parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--result", type=Path, default=RESULTS / "compression.json")
     options = parser.parse_args()
-    found = []
+    models = []
+    wanted = [one for one in MODELS if not options.only or f"{one[0]}_{one[1]:g}" in options.only.split(",")]
+    makers = [lambda one=one: trained(options.runs, *one) for one in wanted]
+    if options.ported:
+        makers.append(lambda: fine_tuned(options.runs, options.ported))
     with tempfile.TemporaryDirectory() as temporary:
-        for directory in options.models:
-            found.append(measure(directory, Path(temporary) / directory.name, options.epochs, options.weight_bits))
-            show(found[-1])
-            result = {"benchmark": "compression", "measured": now(), "models": found, "environment": environment()}
+        for number, maker in enumerate(makers):
+            directory = maker()
+            card = read_card(directory)
+            found = {
+                "network": card["network"],
+                "width_multiplier": card["width_multiplier"],
+                "data": card["data"]["source"],
+                "resolution": card["input_shape"][0],
+                "keras": card["metrics"]["accuracy"],
+                "weight_bits": options.weight_bits,
+                "ways": [
+                    measure(directory, Path(temporary) / f"{number}{way}", way, options.epochs, options.weight_bits)
+                    for way in WAYS
+                ],
+            }
+            show(found)
+            models.append(found)
+            result = {"benchmark": "compression", "measured": now(), "models": models, "environment": environment()}
             write_json(options.result, result)
 
 

@@ -8,12 +8,11 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line, short_latency, write_card
+from exported import card_of, copy, one_line, quick_compression, write_card
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, make_scheme, takes_four_bits, whole_mean
 from mobilenets.data import ImageData, Split
-from mobilenets.deployment import verify
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
@@ -40,7 +39,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(verify, "measure_latency", short_latency)
+    quick_compression(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Removing channels: what is left is an ordinary network, and computes what it should."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +8,13 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line, short_latency
+from exported import card_of, copy, one_line, quick_compression
 from mobilenets import compress_stages
 from mobilenets.architectures import channel_groups, cost, network, write_out
 from mobilenets.compress import Options, compress
 from mobilenets.compress_latency import share_for
 from mobilenets.compression.importance import importance
 from mobilenets.compression.pruning import choose, remove_channels
-from mobilenets.deployment import verify
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
@@ -24,7 +22,6 @@ from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 from test_deployment_files import build, pixels
 
-compress_module = sys.modules["mobilenets.compress"]  # the package's name is that of its function
 FAMILY = ["v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
 SIZE, ALPHA = 32, 0.5
 
@@ -36,7 +33,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(verify, "measure_latency", short_latency)
+    quick_compression(monkeypatch)
 
 
 def on_every_backend(names: list[str]) -> list:
@@ -264,7 +261,7 @@ def test_the_share_for_a_latency_is_found_by_measuring():
 
 def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path):
     model, out = copy(place, tmp_path), tmp_path / "small"
-    status, text, err = cli("compress", model, "--out", out, "--prune", 0.5, "--prune-steps", 1, "--prune-epochs", 2,
+    status, text, err = cli("compress", model, "--out", out, "--prune", 0.5, "--prune-steps", 1, "--prune-epochs", 10,
                             "--int8", "none", "--teacher", model, "--max-drop", 100, "--json")  # fmt: skip
     assert status == 0, err
     card = json.loads(text)
@@ -273,7 +270,7 @@ def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path):
     before = card_of(model)
     assert card["cost"]["macs"] <= 0.5 * before["cost"]["macs"]
     (stage,) = card["compression"]["stages"]
-    assert (stage["stage"], stage["macs"], stage["epochs"]) == ("prune", card["cost"]["macs"], 2)
+    assert (stage["stage"], stage["macs"], stage["epochs"]) == ("prune", card["cost"]["macs"], 10)
     rows = card["compression"]["files"]
     assert [(row["when"], row["precision"], row["macs"]) for row in rows] == [
         ("before", "float32", before["cost"]["macs"]),
@@ -296,23 +293,11 @@ def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path):
              "damaged, channels")  # fmt: skip
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """A quarter of the digits."""
-    whole = compress_module.evaluation_data
-
-    def quarter(*arguments):
-        data = whole(*arguments)
-        return replace(data, train=data.train.some(320), val=data.val.some(90))
-
-    monkeypatch.setattr(compress_module, "evaluation_data", quarter)
-
-
 class Stopped(Exception):
     """Instead of the power cut that a test cannot make."""
 
 
-def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypatch, few):
+def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypatch):
     model = copy(place, tmp_path)
     options = Options(prune=0.6, steps=1, prune_epochs=1, max_drop=100)
     settings = Settings(epochs=1, batch_size=64, warmup_epochs=0.1)
@@ -344,7 +329,7 @@ def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypa
     assert not (out / "stages").exists()
 
 
-def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeypatch, few):
+def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeypatch):
     model = copy(place, tmp_path)
     macs = card_of(model)["cost"]["macs"]
 
