@@ -1,5 +1,6 @@
 """Removing channels: what is left is an ordinary network, and computes what it should."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -326,6 +327,8 @@ def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypa
         entry["macs"] for entry in whole["compression"]["stages"]
     ]
     assert card["metrics"] == whole["metrics"]
+    with (out / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]  # of both stages
     assert not (out / "stages").exists()
 
 

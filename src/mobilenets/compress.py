@@ -216,6 +216,7 @@ def compress(
         batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
         found = measure(*probabilities(predictor(integers), batches), data.classes)
         quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})
+    stages.write_history()
     save_model(work.model, out / cards.MODEL)
     made = _described(card, directory, options, settings, work, command)
     if quantization:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.architectures import Network, channel_groups, cost, write_out
+from mobilenets.card import HISTORY
 from mobilenets.compress_latency import file_latency, share_for
 from mobilenets.compression.importance import CRITERIA, importance
 from mobilenets.compression.pruning import choose, remove_channels
@@ -27,6 +28,7 @@ from mobilenets.files import write_json
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
+from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
 from mobilenets.training.fit import Result, fit
 from mobilenets.training.progress import Reporter
@@ -93,7 +95,7 @@ class Stages:
 
     def __init__(self, out: Path, state: State, data: ImageData, teacher: keras.Model | None, quiet: bool) -> None:
         self._out, self._state, self._data, self._teacher, self._quiet = out, state, data, teacher, quiet
-        self._number = 0
+        self._number, self._history = 0, []
         self._reached = state.config.get("stage")
         if self._reached is None:  # a fresh run; an older one may have been killed before its first epoch
             shutil.rmtree(out / STAGES, ignore_errors=True)
@@ -194,6 +196,12 @@ class Stages:
         quantization, network = found
         return quantization, network
 
+    def write_history(self) -> None:
+        """Writes the epochs of all stages, counted on, as the model's history."""
+        if self._history:
+            rows = [row | {"epoch": number} for number, row in enumerate(self._history, start=1)]
+            logs.write_history(self._out / HISTORY, rows)
+
     def done(self) -> None:
         """Removes what was kept for a run that is interrupted."""
         shutil.rmtree(self._out / STAGES, ignore_errors=True)
@@ -206,8 +214,12 @@ class Stages:
         start = self._out / STAGES / f"{number}.keras"
         about = start.with_suffix(".json")
         reached = -1 if self._reached is None else self._reached
-        if number <= reached and about.is_file():
+        history: list[dict[str, float]] = []
+        if number <= reached:
+            if not about.is_file():
+                raise UserError(f"{about}: is missing, so the run cannot go on; start again with --overwrite")
             entry = json.loads(about.read_text(encoding="utf-8"))
+            history = entry.pop("history", [])
             work.network = replace(work.network, channels=tuple(sorted(entry.pop("channels").items())))
             if number == reached:
                 work.model = load_model(start)
@@ -229,8 +241,10 @@ class Stages:
                 "seconds": round(result.state.seconds, 1),
                 "accuracy": round(result.state.history[-1]["val_accuracy"], 4),
             }
-            write_json(about, entry | {"channels": dict(work.network.channels)})
+            history = result.state.history
+            write_json(about, entry | {"channels": dict(work.network.channels), "history": history})
         work.log.append(entry)
+        self._history += history
         return entry
 
     def _batches(self, model: keras.Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
