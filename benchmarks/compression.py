@@ -8,10 +8,12 @@
 V1, V2 and V3-Small at α 0.25 and 1 learn Fashion-MNIST for a few epochs (28 pixels, 10,000 test images); --ported adds
 V2 on ``stamps`` (224 pixels, 700 scenes). Models that --runs holds already are not trained again. Training for int8
 takes one epoch, with the model itself as teacher, at the default rate. Beside the accuracies stands how often a file
-names the class that was simulated in Keras, and how many of its convolutions and dense layers compute in int8.
+names the class that was simulated in Keras, and how many of its convolutions and dense layers compute in int8. What
+the result file holds of other models stays in it.
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,11 @@ def measure(directory: Path, out: Path, way: str, epochs: int, weight_bits: int)
     }
 
 
+def name_of(found: dict[str, Any]) -> tuple[Any, ...]:
+    """Which model a result is of."""
+    return tuple(found[key] for key in ("network", "width_multiplier", "data", "weight_bits"))
+
+
 def rows_of(found: dict[str, Any]) -> list[tuple[str, str, float]]:
     """How, which file, accuracy: float and plain calibration once, then what compression made of them."""
     rows = []
@@ -158,7 +165,7 @@ def main() -> None:
     parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--result", type=Path, default=RESULTS / "compression.json")
     options = parser.parse_args()
-    models = []
+    models = json.loads(options.result.read_text())["models"] if options.result.is_file() else []
     wanted = [one for one in MODELS if not options.only or f"{one[0]}_{one[1]:g}" in options.only.split(",")]
     makers = [lambda one=one: trained(options.runs, *one) for one in wanted]
     if options.ported:
@@ -180,7 +187,7 @@ def main() -> None:
                 ],
             }
             show(found)
-            models.append(found)
+            models = [other for other in models if name_of(other) != name_of(found)] + [found]
             result = {"benchmark": "compression", "measured": now(), "models": models, "environment": environment()}
             write_json(options.result, result)
 
