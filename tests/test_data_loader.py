@@ -272,3 +272,15 @@ def test_wrong_arguments_are_named(digits, wrong, word):
     arguments = {"split": digits.train, "classes": 10, "size": 8, "batch_size": 4} | wrong
     with pytest.raises(ValueError, match=word):
         Batches(**arguments)
+
+
+def test_some_images_are_drawn_the_same_every_time_with_their_labels():
+    pixels = np.arange(50, dtype=np.uint8).reshape(50, 1, 1, 1) + np.zeros((1, 2, 2, 3), np.uint8)
+    for split in (Split(pixels, np.arange(50)), Split(tuple(Path(f"{n}.png") for n in range(50)), np.arange(50))):
+        few = split.some(7)
+        assert len(few) == 7
+        assert (np.diff(few.labels) > 0).all()
+        for image, label in zip(few.images, few.labels, strict=True):
+            assert (image.flat[0] if isinstance(image, np.ndarray) else int(image.stem)) == label
+        assert few.labels.tolist() == split.some(7).labels.tolist() != split.some(7, seed=1).labels.tolist()
+        assert split.some(99).labels.tolist() == list(range(50))
