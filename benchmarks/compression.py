@@ -8,8 +8,9 @@
 V1, V2 and V3-Small at α 0.25 and 1 learn Fashion-MNIST for a few epochs (28 pixels, 10,000 test images); --ported adds
 V2 on ``stamps`` (224 pixels, 700 scenes). Models that --runs holds already are not trained again. Training for int8
 takes one epoch, with the model itself as teacher, at the default rate. Beside the accuracies stands how often a file
-names the class that was simulated in Keras, and how many of its convolutions and dense layers compute in int8. What
-the result file holds of other models stays in it.
+names the class that was simulated in Keras, how many of its convolutions and dense layers compute in int8, and what
+TensorFlow's converter comes to with one scale for all the weights of a layer, which is the naive way. What the result
+file holds of other models stays in it.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import read_quantization
 from mobilenets.data import load as load_data
 from mobilenets.data.loader import EvaluationBatches
+from mobilenets.deployment.calibrate import calibration_images
 from mobilenets.deployment.runtimes import load
 from mobilenets.evaluation.evaluate import evaluation_data
 from mobilenets.evaluation.inference import predictor, probabilities
@@ -35,6 +37,7 @@ from mobilenets.models.saving import load_model
 from mobilenets.training.classify import train
 from mobilenets.training.ported import write_ported
 from mobilenets.training.settings import Settings
+from public_tools import write_per_tensor
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = ("litert", "onnx")
@@ -128,6 +131,15 @@ def name_of(found: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(found[key] for key in ("network", "width_multiplier", "data", "weight_bits"))
 
 
+def naive(directory: Path, out: Path) -> float:
+    """Accuracy of a LiteRT file with one scale a layer, calibrated on the same images as ours."""
+    card, model = read_card(directory), load_model(directory)
+    data, size = evaluation_data(card), card["input_shape"][0]
+    write_per_tensor(model, np.stack(calibration_images(card, data, size)), out)
+    outputs, labels = probabilities(load(out, "litert"), EvaluationBatches(data.val, size, 64))
+    return round(float(np.mean(outputs.argmax(axis=1) == labels)), 4)
+
+
 def rows_of(found: dict[str, Any]) -> list[tuple[str, str, float]]:
     """How, which file, accuracy: float and plain calibration once, then what compression made of them."""
     rows = []
@@ -145,6 +157,7 @@ def rows_of(found: dict[str, Any]) -> list[tuple[str, str, float]]:
 def show(found: dict[str, Any]) -> None:
     """Prints one model's table."""
     print(f"{found['network']} α {found['width_multiplier']:g} {found['resolution']} px on {found['data']}")
+    print(f"  one scale a layer {found['per_tensor']:.2%}")
     for how, target, accuracy in rows_of(found):
         print(f"  {how:11}{target:8} {accuracy:.2%}")
     for way in found["ways"]:
@@ -181,6 +194,7 @@ def main() -> None:
                 "resolution": card["input_shape"][0],
                 "keras": card["metrics"]["accuracy"],
                 "weight_bits": options.weight_bits,
+                "per_tensor": naive(directory, Path(temporary) / f"{number}.tflite"),
                 "ways": [
                     measure(directory, Path(temporary) / f"{number}{way}", way, options.epochs, options.weight_bits)
                     for way in WAYS

@@ -45,10 +45,16 @@ def _keras(model: Any, path: str, kind: str) -> None:
     model.export(path, format=kind, verbose=False)
 
 
-def _converter(model: Any, images: list[np.ndarray], path: str) -> None:
+def write_per_tensor(model: Any, images: np.ndarray, path: Path) -> None:
+    """Writes what TensorFlow's converter makes with one scale for all the weights of a layer."""
+    _converter(model, [image[None].astype(np.float32) for image in images], str(path), per_channel=False)
+
+
+def _converter(model: Any, images: list[np.ndarray], path: str, per_channel: bool = True) -> None:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter._experimental_disable_per_channel = not per_channel
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image] for image in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
