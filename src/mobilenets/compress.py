@@ -87,6 +87,15 @@ class Options:
             raise UserError("--prune and --target-ms both say how much to remove; give one of them")
         if not self.prunes and self.int8 == "none":
             raise UserError("--int8 none without --prune or --target-ms leaves nothing to do")
+        for option, name in (
+            ("--criterion", "criterion"),
+            ("--prune-steps", "steps"),
+            ("--prune-epochs", "prune_epochs"),
+        ):
+            if not self.prunes and getattr(self, name) != getattr(Options, name):
+                raise UserError(f"{option} is about removing channels, so it needs --prune or --target-ms")
+        if not self.prunes and self.int8 == "ptq" and self.teacher:
+            raise UserError("--teacher: --int8 ptq trains nothing that could learn from it; leave it out")
         if self.criterion not in CRITERIA:
             raise UserError(f"--criterion must be one of {', '.join(CRITERIA)}, not {self.criterion!r}")
         if not 1 <= self.steps <= self.prune_epochs:
