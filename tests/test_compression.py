@@ -431,6 +431,7 @@ def test_sensitivity_is_a_table_and_a_picture(place, cli, tmp_path):
     assert status == 0, err
     assert rows[0]["name"] in text
     one_line(cli("compress", model, "--sensitivity", "--out", model), "holds a model")
+    one_line(cli("compress", model, "--sensitivity", "--out", out, "--weight-bits", 5), "--weight-bits must be 8 or 4")
 
 
 def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):

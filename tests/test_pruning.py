@@ -13,15 +13,16 @@ from exported import card_of, copy, one_line, quick_compression
 from mobilenets import compress_stages
 from mobilenets.architectures import channel_groups, cost, network, write_out
 from mobilenets.compress import Options, compress
-from mobilenets.compress_latency import share_for
+from mobilenets.compress_latency import file_latency, share_for
 from mobilenets.compression.importance import importance
 from mobilenets.compression.pruning import choose, remove_channels
+from mobilenets.deployment.targets import Writer
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
-from test_deployment_files import build, pixels
+from test_deployment_files import build, operators, pixels
 
 FAMILY = ["v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
 SIZE, ALPHA = 32, 0.5
@@ -259,6 +260,23 @@ def test_the_share_for_a_latency_is_found_by_measuring():
         share_for(0.5, lambda share: 1 + 10 * share, said.append)
 
 
+def test_the_file_that_is_timed_is_the_one_that_would_ship(monkeypatch):
+    written = []
+    write = Writer.write
+
+    def look(self, variant, directory):
+        path = write(self, variant, directory)
+        written.append([types for kind, types in operators(path) if kind in ("CONV_2D", "FULLY_CONNECTED")])
+        return path
+
+    monkeypatch.setattr(Writer, "write", look)
+    model, images = build("v1", SIZE, ALPHA), list(pixels(SIZE))
+    assert file_latency(model, images, "litert", "int8", 1, ("logits",), 4) > 0
+    assert [types[1] for types in written[0]] == ["INT8", *["INT4"] * 13, "FLOAT32"]
+    assert file_latency(model, images, "litert", "float32", 1) > 0
+    assert {types[1] for types in written[1]} == {"FLOAT32"}
+
+
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
@@ -338,7 +356,7 @@ def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeyp
     model = copy(place, tmp_path)
     macs = card_of(model)["cost"]["macs"]
 
-    def latency(network, images, target, precision, threads):
+    def latency(network, images, target, precision, threads, floats=(), weight_bits=8):
         assert (target, precision) == ("litert", "float32")
         shapes = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
         return float(sum(np.prod(shape) for shape in shapes)) / 1e5

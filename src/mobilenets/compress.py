@@ -132,7 +132,15 @@ class Options:
         runs = {TARGETS[name].runtime: name for name in reversed(self.targets)}
         target = runs[self.runtime] if self.runtime else self.targets[0]
         return Pruning(
-            self.prune, self.target_ms, target, self.precision, self.threads, criterion=self.criterion, steps=self.steps
+            self.prune,
+            self.target_ms,
+            target,
+            self.precision,
+            self.threads,
+            self.floats,
+            self.weight_bits,
+            self.criterion,
+            self.steps,
         )
 
 

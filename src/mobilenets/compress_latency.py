@@ -6,20 +6,32 @@ search needs no training.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mobilenets.compression.quantization import Quantization
+from mobilenets.compression.scheme import integer_form
+from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.latency import measure_latency
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
+from mobilenets.models.graph import graph_of
 
 TRIALS = 7  # halvings: the share is then known to less than a hundredth
 CLOSE = 0.02  # of the latency asked for; nearer than that is noise
 
 
-def file_latency(model: Any, images: list, target: str, precision: str, threads: int | None) -> float:
+def file_latency(
+    model: Any,
+    images: list,
+    target: str,
+    precision: str,
+    threads: int | None,
+    floats: Sequence[str] = (),
+    weight_bits: int = 8,
+) -> float:
     """Milliseconds that one image takes in the file that would be written of a model, the median of five rounds.
 
     Args:
@@ -28,9 +40,16 @@ def file_latency(model: Any, images: list, target: str, precision: str, threads:
         target: kind of file.
         precision: of it.
         threads: to run with; None takes every core.
+        floats: operations that stay in float32 there.
+        weight_bits: 8 or 4.
     """
+    quantization = None
+    if precision == "int8":
+        ranges = calibrate(integer_form(graph_of(model)), images)
+        quantization = Quantization("calibrated", ranges, tuple(floats), weight_bits)
     with tempfile.TemporaryDirectory() as temporary:
-        path = Writer(model, images).write(Variant(target, precision, batch=TARGETS[target].batch), Path(temporary))
+        writer = Writer(model, quantization=quantization)
+        path = writer.write(Variant(target, precision, batch=TARGETS[target].batch), Path(temporary))
         with Worker(path, TARGETS[target].runtime, threads) as worker:
             return float(measure_latency(worker)["median"])
 

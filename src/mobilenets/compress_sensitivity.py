@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.compression.scheme import integer_form
+from mobilenets.compression.scheme import WEIGHT_BITS, integer_form
 from mobilenets.compression.sensitivity import draw, sensitivity
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.calibrate import calibrate, calibration_images
@@ -36,6 +36,8 @@ def sensitivity_of(directory: Path | str, out: Path | str, weight_bits: int = 8)
         UserError: the model or its data is unusable, or ``out`` cannot be written or is that model.
     """
     directory, out = Path(directory), Path(out)
+    if weight_bits not in WEIGHT_BITS:
+        raise UserError(f"--weight-bits must be 8 or 4, not {weight_bits}")
     if (out / cards.CARD).exists():
         raise UserError(f"--out {out}: holds a model; name another directory for the table and the picture")
     card = cards.read_card(directory)

@@ -5,7 +5,7 @@ Each stage leaves the model that it begins with in ``stages/``, so that an inter
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Pruning:
         target: kind of file that is measured then.
         precision: of that file.
         threads: to measure with; None takes every core.
+        floats: operations that stay in float32 in it.
+        weight_bits: of its weights, 8 or 4.
         criterion: of `mobilenets.compression.importance.CRITERIA`.
         steps: how often channels are removed, with training after each time.
     """
@@ -57,6 +59,8 @@ class Pruning:
     target: str = "litert"
     precision: str = "float32"
     threads: int | None = None
+    floats: Sequence[str] = ()
+    weight_bits: int = 8
     criterion: str = CRITERIA[0]
     steps: int = 3
 
@@ -132,7 +136,15 @@ class Stages:
 
                     def latency_of(share: float) -> float:
                         model, _ = cut_to(share)
-                        return file_latency(model, images[:8], pruning.target, pruning.precision, pruning.threads)
+                        return file_latency(
+                            model,
+                            images[:8],
+                            pruning.target,
+                            pruning.precision,
+                            pruning.threads,
+                            pruning.floats,
+                            pruning.weight_bits,
+                        )
 
                     share = share_for(pruning.target_ms, latency_of, self._say, now)
                     if share == 1:

@@ -19,7 +19,7 @@ class Quantization:
     """Ranges that belong to a model's weights.
 
     Attributes:
-        method: ``qat``, trained together with the weights.
+        method: ``qat``, trained together with the weights; otherwise how they were calibrated.
         ranges: operation of `integer_form` of the model's graph -> least and greatest value of its output.
         floats: operations that are computed in float32.
         weight_bits: 8, or 4 where the scheme allows it.
