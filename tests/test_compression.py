@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("keras")
 
 from exported import card_of, copy, one_line, quick_compression, write_card
+from mobilenets.architectures import network
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, make_scheme, takes_four_bits, whole_mean
@@ -455,6 +456,16 @@ def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
     kept = copy(place, tmp_path / "other")
     one_line(cli("compress", model, "--out", kept, "--overwrite", "--keep-float", "block99"), "--keep-float block99")
     assert (kept / "model.keras").is_file()  # what stood there is replaced by something better or not at all
+
+
+def test_operations_are_named_as_the_layers_that_hold_their_weights():
+    """Also where the network pads by layers of its own: these are the names that --keep-float takes."""
+    table = network("v2").converted(network("v2").conventions | {"padding": "symmetric"})
+    model = classifier(table, (32, 32, 3), 10, 0.25)
+    padded = [layer.name for layer in model.layers if layer.name.endswith("_pad")]
+    assert len(padded) == 4  # of layers that halve; the stem does not, with images this small
+    found = {op.name for op in integer_form(graph_of(model)).ops if op.kind in LINEAR}
+    assert found == {layer.name for layer in model.layers if hasattr(layer, "kernel")}
 
 
 def test_a_network_without_integers_to_train_is_refused():

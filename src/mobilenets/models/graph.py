@@ -309,6 +309,10 @@ def _fold(ops: list[Op], array: Convert) -> list[Op]:
         if merged is None:
             folded[op.name] = op
             continue
+        if merged.name == op.name:  # the one before is gone with its name
+            del folded[before.name]
+            folded[op.name] = merged
+            continue
         folded[before.name] = merged
         renamed[op.name] = before.name
     return _fold_scales(list(folded.values()), array)
@@ -352,5 +356,5 @@ def _merge(before: Op, op: Op) -> Op | None:
     if op.kind == "activation" and before.activation is None and before.kind in (*LINEAR, "add", "affine"):
         return replace(before, activation=op.activation)
     if op.kind in ("conv", "depthwise") and before.kind == "pad" and not any(op.margins):
-        return replace(op, name=before.name, inputs=before.inputs, margins=before.margins)
+        return replace(op, inputs=before.inputs, margins=before.margins)
     return None
