@@ -79,13 +79,17 @@ def pruned(directory: Path, out: Path, share: float, criterion: str, steps: int,
     return found
 
 
-def uniform(out: Path, name: str, alpha: float, seconds: float) -> dict[str, Any]:
-    """Trains a narrower network for so many seconds, in whole epochs; how long one takes is tried first."""
-    data, table = load("fashion-mnist"), network(name)
+def epoch_seconds(out: Path, name: str, alpha: float) -> float:
+    """How long an epoch takes here and now."""
     settings = Settings(epochs=1, batch_size=BATCH, warmup_epochs=0.1)
-    first = train(data, out / "one", table, alpha, SIZE, settings, quiet=True)["training"]["seconds"]
-    epochs = max(1, round(seconds / first))
-    card = train(data, out / "all", table, alpha, SIZE, Settings(epochs=epochs, batch_size=BATCH), quiet=True)
+    return train(load("fashion-mnist"), out, network(name), alpha, SIZE, settings, quiet=True)["training"]["seconds"]
+
+
+def uniform(out: Path, name: str, alpha: float, seconds: float) -> dict[str, Any]:
+    """Trains a narrower network for so many seconds, in whole epochs."""
+    epochs = max(1, round(seconds / epoch_seconds(out / "one", name, alpha)))
+    settings = Settings(epochs=epochs, batch_size=BATCH)
+    card = train(load("fashion-mnist"), out / "all", network(name), alpha, SIZE, settings, quiet=True)
     return {
         "width_multiplier": alpha,
         "epochs": epochs,
@@ -139,7 +143,7 @@ def main() -> None:
         "accuracy": card["metrics"]["accuracy"],
         "macs": card["cost"]["macs"],
         "params": card["cost"]["params"],
-        "training_seconds": card["training"]["seconds"],
+        "epochs": card["training"]["epochs_run"],
         "criteria": [],
         "pruned": [],
         "narrower": [],
@@ -155,12 +159,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         result["zeros"] = zeros(directory, place / "zeros")
+        # The wide network may have been trained elsewhere, or long ago.
+        wide = card["training"]["epochs_run"] * epoch_seconds(place / "wide", options.net, options.alpha)
+        result["training_seconds"] = round(wide, 1)
         for criterion in CRITERIA:
             keep("criteria", pruned(directory, place / criterion, SHARES[-1], criterion, 1, 1))
         for share in SHARES:
             found = keep("pruned", pruned(directory, place / f"pruned{share}", share, CRITERIA[0], 3, 6))
             alpha = narrower(options.net, options.alpha, found["macs"])
-            seconds = card["training"]["seconds"] + found["training_seconds"]
+            seconds = wide + found["training_seconds"]
             keep("narrower", uniform(place / f"narrow{share}", options.net, alpha, seconds))
 
 

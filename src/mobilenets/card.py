@@ -153,7 +153,12 @@ def as_trained(network: Network, card: dict[str, Any], directory: Path, width_mu
     network = network.converted({key: found[key] for key in network.conventions})
     if card["network"] != network.name or card.get("width_multiplier") != width_multiplier:
         return network
-    return replace(network, channels=tuple(left.items()))
+    network = replace(network, channels=tuple(left.items()))
+    try:
+        write_out(network, width_multiplier=width_multiplier)
+    except UserError as error:
+        raise UserError(f"{directory / CARD}: damaged, {error}") from None
+    return network
 
 
 def crop(card: dict[str, Any]) -> float:

@@ -19,7 +19,7 @@ def compress(
     runtime: Annotated[
         str | None, typer.Option(help="Where --target-ms is measured.", show_default="of the first file")
     ] = None,
-    criterion: Annotated[str, typer.Option(help="Which channels go: by bn, taylor or l2.")] = "bn",
+    criterion: Annotated[str, typer.Option(help="Which channels go: by taylor, bn or l2.")] = "taylor",
     prune_steps: Annotated[int, typer.Option(help="Times that channels are removed.")] = 3,
     prune_epochs: Annotated[int, typer.Option(help="Passes over the images after that, in all.")] = 9,
     int8: Annotated[str, typer.Option(help="qat: trained as int8 files compute; ptq: calibrated; none.")] = "qat",

@@ -235,7 +235,7 @@ def compress(
         quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})
     stages.write_history()
     save_model(work.model, out / cards.MODEL)
-    made = _described(card, directory, options, settings, work, command)
+    made = _described(card, directory, options, settings if options.int8 == "qat" else recovery, work, command)
     if quantization:
         made[KEY] = quantization.asdict()
     made["metrics"] = evaluate_model(predictor(work.model), data, out, size, crop=cards.crop(card))
@@ -273,9 +273,19 @@ def _described(
     }
     if options.prunes:
         made |= {"macs_before": card["cost"]["macs"], "criterion": options.criterion, "target_ms": options.target_ms}
+    training = {}
+    if any(entry["epochs"] for entry in work.log):  # else it is still the training of the model at the start
+        training["training"] = {
+            **settings.asdict(),
+            "epochs_run": sum(entry["epochs"] for entry in work.log),
+            "weights": str(directory),
+            "teacher": options.teacher,
+            "seconds": round(sum(entry["seconds"] for entry in work.log), 1),
+        }
     return (
         kept
         | channels
+        | training
         | {
             "tool": f"mobilenets {__version__}",
             "command": command,
@@ -283,13 +293,6 @@ def _described(
             "cost": asdict(cost(work.layers())),
             "environment": cards.environment(),
             "artifacts": [],
-            "training": {
-                **settings.asdict(),
-                "epochs_run": sum(entry["epochs"] for entry in work.log),
-                "weights": str(directory),
-                "teacher": options.teacher,
-                "seconds": round(sum(entry["seconds"] for entry in work.log), 1),
-            },
             "compression": made,
         }
     )

@@ -6,14 +6,17 @@ search needs no training.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import integer_form
 from mobilenets.deployment.calibrate import calibrate
-from mobilenets.deployment.latency import measure_latency
+from mobilenets.deployment.latency import interleaved, measure_latency
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -23,35 +26,71 @@ TRIALS = 7  # halvings: the share is then known to less than a hundredth
 CLOSE = 0.02  # of the latency asked for; nearer than that is noise
 
 
-def file_latency(
-    model: Any,
-    images: list,
-    target: str,
-    precision: str,
-    threads: int | None,
-    floats: Sequence[str] = (),
-    weight_bits: int = 8,
-) -> float:
-    """Milliseconds that one image takes in the file that would be written of a model, the median of five rounds.
+class FileClock:
+    """Tells how long candidates take as files, each timed in turns with the file of the network they come from.
+
+    A machine's speed changes within minutes, by a factor of two where others share it; the ratio of two files timed in
+    turns does not. So a latency is that ratio times what the whole network took once, at the beginning.
 
     Args:
-        model: a classifier.
+        model: the whole network, a classifier.
         images: uint8, some to choose ranges with, where ``precision`` is int8.
         target: kind of file.
         precision: of it.
         threads: to run with; None takes every core.
         floats: operations that stay in float32 there.
         weight_bits: 8 or 4.
+        whole_ms: what the whole network took, where that has been measured before.
+
+    Attributes:
+        whole_ms: milliseconds that one image takes in the whole network's file, the median of five rounds.
     """
-    quantization = None
-    if precision == "int8":
-        ranges = calibrate(integer_form(graph_of(model)), images)
-        quantization = Quantization("calibrated", ranges, tuple(floats), weight_bits)
-    with tempfile.TemporaryDirectory() as temporary:
-        writer = Writer(model, quantization=quantization)
-        path = writer.write(Variant(target, precision, batch=TARGETS[target].batch), Path(temporary))
-        with Worker(path, TARGETS[target].runtime, threads) as worker:
-            return float(measure_latency(worker)["median"])
+
+    def __init__(
+        self,
+        model: Any,
+        images: list,
+        target: str,
+        precision: str,
+        threads: int | None,
+        floats: Sequence[str] = (),
+        weight_bits: int = 8,
+        whole_ms: float | None = None,
+    ) -> None:
+        self._images, self._variant = images, Variant(target, precision, batch=TARGETS[target].batch)
+        self._threads, self._floats, self._weight_bits = threads, tuple(floats), weight_bits
+        self._places = ExitStack()
+        try:
+            self._whole = self._places.enter_context(self._worker(model))
+            self.whole_ms = whole_ms or float(measure_latency(self._whole)["median"])
+        except BaseException:
+            self._places.close()
+            raise
+
+    def __enter__(self) -> "FileClock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._places.close()
+
+    def __call__(self, model: Any) -> float:
+        """Milliseconds that one image takes in a candidate's file."""
+        with self._worker(model) as candidate:
+            whole, found = interleaved([self._whole, candidate], [1, 1])
+        # Means of calls, as the whole network's milliseconds are; neighbours in time go together.
+        ratios = [np.mean(one) / np.mean(other) for one, other in zip(found, whole, strict=True)]
+        return self.whole_ms * float(np.median(ratios))
+
+    @contextmanager
+    def _worker(self, model: Any) -> Iterator[Worker]:
+        quantization = None
+        if self._variant.precision == "int8":
+            ranges = calibrate(integer_form(graph_of(model)), self._images)
+            quantization = Quantization("calibrated", ranges, self._floats, self._weight_bits)
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Writer(model, quantization=quantization).write(self._variant, Path(temporary))
+            with Worker(path, TARGETS[self._variant.target].runtime, self._threads) as worker:
+                yield worker
 
 
 def share_for(

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import Network, channel_groups, cost, write_out
+from mobilenets.architectures import Network, cost, write_out
 from mobilenets.card import HISTORY
-from mobilenets.compress_latency import file_latency, share_for
+from mobilenets.compress_latency import FileClock, share_for
 from mobilenets.compression.importance import CRITERIA, importance
-from mobilenets.compression.pruning import choose, remove_channels
+from mobilenets.compression.pruning import Pruner
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import integer_form
@@ -28,6 +28,7 @@ from mobilenets.files import write_json
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
+from mobilenets.models.statistics import recalibrate
 from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
 from mobilenets.training.fit import Result, fit
@@ -35,7 +36,7 @@ from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
 STAGES = "stages"  # directory of what stages begin with
-LOOKED_AT = 2048  # images that tell which channels matter
+LOOKED_AT = 512  # images that tell which channels matter
 
 
 @dataclass(frozen=True)
@@ -117,44 +118,40 @@ class Stages:
         # The last steps get what cannot be divided.
         epochs = [(settings.epochs * (step + 1)) // pruning.steps for step in range(pruning.steps)]
         epochs = np.diff([0, *epochs]).tolist()
-        share = pruning.share
+        original, share, whole_ms = work.model, pruning.share, None
         for step in range(pruning.steps):
 
-            def cut(step: int = step) -> dict[str, Any]:
+            def cut(step: int = step, whole_ms: float | None = whole_ms) -> dict[str, Any]:
                 nonlocal share
-                layers = work.layers()
-                channels = channel_groups(layers)
-                scores = importance(work.model, channels, pruning.criterion, self._batches(work.model))
-
-                def cut_to(share: float) -> tuple[keras.Model, Network]:
-                    kept = choose(layers, channels, scores, share * whole)
-                    return remove_channels(work.model, work.network, work.width_multiplier, kept)
-
+                pruner = self._pruner(work, pruning.criterion)
                 last = step == pruning.steps - 1
+                told = {}
                 if pruning.target_ms is not None and (share is None or last):
-                    now = cost(layers).macs / whole
+                    with FileClock(
+                        original,
+                        images[:8],
+                        pruning.target,
+                        pruning.precision,
+                        pruning.threads,
+                        pruning.floats,
+                        pruning.weight_bits,
+                        whole_ms,
+                    ) as clock:
+                        told["whole_ms"] = clock.whole_ms
+                        self._say(f"the whole network: {clock.whole_ms:.3g} ms; candidates in turns with it:")
 
-                    def latency_of(share: float) -> float:
-                        model, _ = cut_to(share)
-                        return file_latency(
-                            model,
-                            images[:8],
-                            pruning.target,
-                            pruning.precision,
-                            pruning.threads,
-                            pruning.floats,
-                            pruning.weight_bits,
-                        )
+                        def latency_of(share: float) -> float:
+                            return clock(pruner.at(share * whole, settled=False)[0])
 
-                    share = share_for(pruning.target_ms, latency_of, self._say, now)
+                        share = share_for(pruning.target_ms, latency_of, self._say, pruner.macs / whole)
                     if share == 1:
                         raise UserError(
                             f"--target-ms {pruning.target_ms:g}: the {pruning.precision} file is as fast as that "
-                            "here already; there is nothing to prune"
+                            f"here already ({told['whole_ms']:.3g} ms); there is nothing to prune"
                         )
-                left = share ** ((step + 1) / pruning.steps)
-                work.model, work.network = cut_to(share if last else left)
-                return {"stage": "prune", "step": step + 1, "share": round(share, 4)}
+                left = share if last else share ** ((step + 1) / pruning.steps)
+                work.model, work.network = pruner.at(left * whole)
+                return {"stage": "prune", "step": step + 1, "share": round(share, 4)} | told
 
             def train(state: State, epochs: int = epochs[step]) -> Result:
                 wanted = replace(settings, epochs=epochs, warmup_epochs=min(settings.warmup_epochs, epochs))
@@ -170,7 +167,7 @@ class Stages:
                 )
 
             entry = self._stage(work, cut, train)
-            share = entry["share"]
+            share, whole_ms = entry["share"], entry.get("whole_ms", whole_ms)
 
     def quantize(
         self, work: Work, settings: Settings, images: list[np.ndarray], **options: Any
@@ -259,15 +256,25 @@ class Stages:
         self._history += history
         return entry
 
-    def _batches(self, model: keras.Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images and one-hot labels that tell which channels matter."""
+    def _pruner(self, work: Work, criterion: str) -> Pruner:
         split = self._data.train.some(LOOKED_AT)
         # In any other order than that of the folder, or a batch would hold one class.
         split = split.chosen(np.random.default_rng(1).permutation(len(split)))
+        looked_at = EvaluationBatches(split, work.model.input_shape[1], min(64, len(split)))
         known = np.eye(len(self._data.classes), dtype=np.float32)
-        for batch, labels in EvaluationBatches(split, model.input_shape[1], 64):
-            if len(batch) == min(64, len(split)):  # another size of batch would be compiled anew
-                yield batch, known[labels]
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for images, labels in looked_at:
+                if len(images) == min(64, len(split)):  # another size of batch would be compiled anew
+                    yield images, known[labels]
+
+        return Pruner(
+            work.model,
+            work.network,
+            work.width_multiplier,
+            lambda model, channels: importance(model, channels, criterion, batches()),
+            lambda model: recalibrate(model, (images for images, _ in batches())),
+        )
 
     def _reporter(self, epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, self._quiet)

@@ -1,29 +1,39 @@
 """Structured pruning: whole channels removed, so that what is left is an ordinary, smaller network.
 
 Channels are removed eight at a time, since kernels of every runtime compute in such pieces, wherever they matter least,
-until a share of the multiply-accumulates is left. What they cost has no say in the order: the first layers have the
-dearest channels, and a network that lost them came to 90.3 % on Fashion-MNIST where the other came to 91.2 % (V1,
-alpha 0.5, a quarter of its multiply-accumulates, one epoch).
+until a share of the multiply-accumulates is left. Little goes at a time: what matters is asked again of what is left,
+with its batch normalization's statistics computed anew. All at once, a quarter of V1 (alpha 1, Fashion-MNIST) keeps an
+accuracy of 26 %; so, it keeps 87 to 89 % of 92.5, before any training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from mobilenets.architectures import Channels, Layer, Network, channel_groups, macs_by_groups, write_out
+from mobilenets.architectures import Channels, Layer, Network, channel_groups, cost, macs_by_groups, write_out
 from mobilenets.compression.importance import Scores
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
 
 UNIT = 8  # channels removed at a time
-LEAST = 1 / 8  # of a layer's channels; with fewer a layer starves all behind it, whatever its importance says
+CUT = 0.85  # of the multiply-accumulates stay each time
+LEAST = 1 / 8  # of a whole layer's channels; with fewer a layer starves all behind it, whatever its importance says
 
 Kept = dict[int, np.ndarray]  # group -> indices of the channels that stay, ascending
 
 
-def choose(layers: list[Layer], channels: Channels, scores: Scores, macs: float) -> Kept:
+def floors(channels: Channels) -> dict[int, int]:
+    """How many channels each group of a whole network must keep."""
+    return {
+        index: min(group.size, max(UNIT, UNIT * round(group.size * LEAST / UNIT)))
+        for index, group in enumerate(channels.groups)
+    }
+
+
+def choose(layers: list[Layer], channels: Channels, scores: Scores, macs: float, least: Mapping[int, int]) -> Kept:
     """Chooses the channels that stay.
 
     Args:
@@ -31,6 +41,7 @@ def choose(layers: list[Layer], channels: Channels, scores: Scores, macs: float)
         channels: of them.
         scores: of `mobilenets.compression.importance`.
         macs: how many multiply-accumulates may be left; the fewest possible are where that is not.
+        least: of `floors`, of the network before any pruning.
 
     Returns:
         For each group that loses channels, those that stay.
@@ -41,7 +52,6 @@ def choose(layers: list[Layer], channels: Channels, scores: Scores, macs: float)
     first = np.array([term[1] for term in terms])
     second = np.array([-1 if term[2] is None else term[2] for term in terms])
     order = {index: np.argsort(values, kind="stable") for index, values in scores.items()}
-    least = {index: max(UNIT, UNIT * round(len(values) * LEAST / UNIT)) for index, values in scores.items()}
     total = {index: np.concatenate([[0.0], np.cumsum(values[order[index]])]) for index, values in scores.items()}
     fixed = sum(layer.macs for layer in layers if layer.kind == "attention")
 
@@ -70,6 +80,73 @@ def choose(layers: list[Layer], channels: Channels, scores: Scores, macs: float)
         for index, chosen in order.items()
         if sizes[index] < len(chosen)
     }
+
+
+class _Made(NamedTuple):
+    model: keras.Model
+    network: Network
+    layers: list[Layer]
+    channels: Channels
+    scores: Scores
+    macs: int
+
+
+class Pruner:
+    """Smaller networks of one, each made of the next larger.
+
+    Args:
+        model: a classifier of ``network``, at this width; it stays as it is.
+        network: the table.
+        width_multiplier: alpha.
+        importance: scores the channels of a model.
+        settle: brings a model whose channels have changed back into order, in place.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        network: Network,
+        width_multiplier: float,
+        importance: Callable[[keras.Model, Channels], Scores],
+        settle: Callable[[keras.Model], None],
+    ) -> None:
+        self._width_multiplier, self._importance, self._settle = width_multiplier, importance, settle
+        shape, classes = model.input_shape[1:], model.output_shape[-1]
+        self._least = floors(channel_groups(write_out(replace(network, channels=()), shape, classes, width_multiplier)))
+        self._made = [self._scored(model, network)]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the network to start from."""
+        return self._made[0].macs
+
+    def at(self, macs: float, settled: bool = True) -> tuple[keras.Model, Network]:
+        """The network with so many multiply-accumulates at most, or else the smallest possible, and its table.
+
+        Args:
+            macs: how many.
+            settled: whether its weights will be used, not only its shape.
+        """
+        while 0 < macs < self._made[-1].macs * CUT:
+            model, network = self._cut(self._made[-1], self._made[-1].macs * CUT)
+            if network == self._made[-1].network:  # nothing more can go
+                break
+            self._settle(model)
+            self._made.append(self._scored(model, network))
+        larger = [made for made in self._made if made.macs >= macs] if macs > 0 else self._made[:1]
+        model, network = self._cut(larger[-1], macs)
+        if settled:
+            self._settle(model)
+        return model, network
+
+    def _scored(self, model: keras.Model, network: Network) -> _Made:
+        layers = write_out(network, model.input_shape[1:], model.output_shape[-1], self._width_multiplier)
+        channels = channel_groups(layers)
+        return _Made(model, network, layers, channels, self._importance(model, channels), cost(layers).macs)
+
+    def _cut(self, made: _Made, macs: float) -> tuple[keras.Model, Network]:
+        kept = choose(made.layers, made.channels, made.scores, macs, self._least)
+        return remove_channels(made.model, made.network, self._width_multiplier, kept)
 
 
 def pruned_table(network: Network, channels: Channels, kept: Kept) -> Network:
