@@ -1,19 +1,23 @@
 """Is a pruned network better than a narrower one, which criterion is best, and how much faster are pruned files?
 
-    # an hour for α 1; the result in results/pruning.json
+    # half an hour; α 1 takes two hours
     python benchmarks/pruning.py --runs runs/pruning --alpha 0.5
+    # a network with ImageNet's weights, as `mobilenets weights` made it, and few images: a quarter of an hour
+    python benchmarks/pruning.py --runs runs/pruning --data stamps --net v2 --size 96 --batch 32 \
+        --weights runs/imagenet --epochs 5 --result benchmarks/results/pruning_stamps.json
 
-V1 learns Fashion-MNIST (28 pixels), unless --runs holds it already; then `compress --prune` leaves a half and a quarter
-of its multiply-accumulates, in three steps with two epochs behind each, itself as teacher. Beside them stand networks
-that were narrower from the start, of as many multiply-accumulates, trained from random weights for as long as the wide
-one and its pruning took together; and, for a quarter, each criterion with one step and one epoch. Speed-ups are those
-of float32 files, before and after timed in turns.
+A network learns a data set, unless --runs holds it already; then `compress --prune` leaves a half and a quarter of its
+multiply-accumulates, in three steps with two epochs behind each, itself as teacher. Beside them stand networks that
+were narrower from the start, of as many multiply-accumulates, trained from random weights for as long as the wide one
+and its pruning took together; and, for a quarter, each criterion with one step and one epoch. Speed-ups are those of
+float32 files, before and after timed in turns.
 """
 
 import argparse
 import gzip
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from mobilenets.architectures import cost, network, write_out
 from mobilenets.card import environment, now, read_card
 from mobilenets.compress import Options, compress
 from mobilenets.compression.importance import CRITERIA
-from mobilenets.data import load
+from mobilenets.data import ImageData, load
 from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.targets import Variant, Writer
 from mobilenets.deployment.worker import Worker
@@ -34,19 +38,50 @@ from mobilenets.training.classify import train
 from mobilenets.training.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
-SIZE, BATCH = 28, 128
 SHARES = (0.5, 0.25)
 TARGETS = ("litert", "onnx", "openvino")
 
 
-def narrower(name: str, alpha: float, macs: int) -> float:
-    """The width whose multiply-accumulates come nearest, in hundredths."""
-    widths = np.arange(0.05, alpha, 0.01).round(2)
-    found = [cost(write_out(network(name), (SIZE, SIZE, 3), 10, width)).macs for width in widths]
-    return float(widths[np.argmin(np.abs(np.array(found) - macs))])
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and how."""
+
+    data: ImageData
+    net: str
+    alpha: float
+    size: int
+    batch: int
+
+    def train(self, out: Path, alpha: float, epochs: int, **options: Any) -> dict[str, Any]:
+        """Trains at a width; returns the card."""
+        settings = Settings(epochs=epochs, batch_size=self.batch, warmup_epochs=min(1.0, epochs / 4))
+        return train(self.data, out, network(self.net), alpha, self.size, settings, quiet=True, **options)
+
+    def narrower(self, macs: int) -> float:
+        """The width whose multiply-accumulates come nearest, in hundredths."""
+        widths = np.arange(0.05, self.alpha, 0.01).round(2)
+        shape, classes = (self.size, self.size, 3), len(self.data.classes)
+        found = [cost(write_out(network(self.net), shape, classes, width)).macs for width in widths]
+        return float(widths[np.argmin(np.abs(np.array(found) - macs))])
+
+    def uniform(self, out: Path, alpha: float, seconds: float) -> dict[str, Any]:
+        """Trains a narrower network for so many seconds, in whole epochs; how long one takes is tried first."""
+        first = self.train(out / "one", alpha, 1)["training"]["seconds"]
+        epochs = max(1, round(seconds / first))
+        card = self.train(out / "all", alpha, epochs)
+        return {
+            "width_multiplier": alpha,
+            "epochs": epochs,
+            "training_seconds": card["training"]["seconds"],
+            "accuracy": card["metrics"]["accuracy"],
+            "macs": card["cost"]["macs"],
+            "params": card["cost"]["params"],
+        }
 
 
-def pruned(directory: Path, out: Path, share: float, criterion: str, steps: int, epochs: int) -> dict[str, Any]:
+def pruned(
+    directory: Path, out: Path, batch: int, share: float, criterion: str, steps: int, epochs: int
+) -> dict[str, Any]:
     """Prunes; with several steps, writes and times files for all runtimes."""
     options = Options(
         prune=share,
@@ -59,7 +94,7 @@ def pruned(directory: Path, out: Path, share: float, criterion: str, steps: int,
         max_drop=100,
     )
     began = time.perf_counter()
-    card = compress(directory, out, options, Settings(batch_size=BATCH, warmup_epochs=0.1), quiet=True)
+    card = compress(directory, out, options, Settings(batch_size=batch, warmup_epochs=0.1), quiet=True)
     found = {
         "share": share,
         "criterion": criterion,
@@ -77,27 +112,6 @@ def pruned(directory: Path, out: Path, share: float, criterion: str, steps: int,
     for target in options.targets:
         found["speedups"][target] = round(times[target, "before"] / times[target, "after"], 3)
     return found
-
-
-def epoch_seconds(out: Path, name: str, alpha: float) -> float:
-    """How long an epoch takes here and now."""
-    settings = Settings(epochs=1, batch_size=BATCH, warmup_epochs=0.1)
-    return train(load("fashion-mnist"), out, network(name), alpha, SIZE, settings, quiet=True)["training"]["seconds"]
-
-
-def uniform(out: Path, name: str, alpha: float, seconds: float) -> dict[str, Any]:
-    """Trains a narrower network for so many seconds, in whole epochs."""
-    epochs = max(1, round(seconds / epoch_seconds(out / "one", name, alpha)))
-    settings = Settings(epochs=epochs, batch_size=BATCH)
-    card = train(load("fashion-mnist"), out / "all", network(name), alpha, SIZE, settings, quiet=True)
-    return {
-        "width_multiplier": alpha,
-        "epochs": epochs,
-        "training_seconds": card["training"]["seconds"],
-        "accuracy": card["metrics"]["accuracy"],
-        "macs": card["cost"]["macs"],
-        "params": card["cost"]["params"],
-    }
 
 
 def zeros(directory: Path, out: Path, share: float = 0.5) -> dict[str, Any]:
@@ -125,20 +139,26 @@ def zeros(directory: Path, out: Path, share: float = 0.5) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="where the trained model is kept")
+    parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--net", default="v1")
     parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--size", type=int, default=28)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--weights", help="to start the wide network from")
     parser.add_argument("--epochs", type=int, default=4, help="of the wide network, where it is not there")
     parser.add_argument("--result", type=Path, default=RESULTS / "pruning.json")
     options = parser.parse_args()
-    directory = options.runs / f"fashion-mnist_{options.net}_{options.alpha:g}_{SIZE}"
+    case = Case(load(options.data), options.net, options.alpha, options.size, options.batch)
+    directory = options.runs / f"{options.data}_{options.net}_{options.alpha:g}_{options.size}"
     if not (directory / "card.json").is_file():
-        settings = Settings(epochs=options.epochs, batch_size=BATCH)
-        data = load("fashion-mnist")
-        train(data, directory, network(options.net), options.alpha, SIZE, settings, overwrite=True, quiet=True)
+        case.train(directory, options.alpha, options.epochs, overwrite=True, weights=options.weights)
     card = read_card(directory)
     result: dict[str, Any] = {
         "benchmark": "pruning",
+        "data": options.data,
         "network": options.net,
+        "size": options.size,
+        "weights": "ImageNet's" if options.weights else None,
         "width_multiplier": options.alpha,
         "accuracy": card["metrics"]["accuracy"],
         "macs": card["cost"]["macs"],
@@ -160,15 +180,16 @@ def main() -> None:
         place = Path(temporary)
         result["zeros"] = zeros(directory, place / "zeros")
         # The wide network may have been trained elsewhere, or long ago.
-        wide = card["training"]["epochs_run"] * epoch_seconds(place / "wide", options.net, options.alpha)
+        once = case.train(place / "wide", options.alpha, 1, weights=options.weights)["training"]["seconds"]
+        wide = card["training"]["epochs_run"] * once
         result["training_seconds"] = round(wide, 1)
         for criterion in CRITERIA:
-            keep("criteria", pruned(directory, place / criterion, SHARES[-1], criterion, 1, 1))
+            keep("criteria", pruned(directory, place / criterion, case.batch, SHARES[-1], criterion, 1, 1))
         for share in SHARES:
-            found = keep("pruned", pruned(directory, place / f"pruned{share}", share, CRITERIA[0], 3, 6))
-            alpha = narrower(options.net, options.alpha, found["macs"])
+            out = place / f"pruned{share}"
+            found = keep("pruned", pruned(directory, out, case.batch, share, CRITERIA[0], 3, 6))
             seconds = wide + found["training_seconds"]
-            keep("narrower", uniform(place / f"narrow{share}", options.net, alpha, seconds))
+            keep("narrower", case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds))
 
 
 if __name__ == "__main__":

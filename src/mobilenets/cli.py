@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mobilenets import __version__, display, options
+from mobilenets import __version__, display, display_files, options
 from mobilenets.cli_compress import compress
 from mobilenets.cli_train import load, train
 from mobilenets.errors import UserError
@@ -208,7 +208,7 @@ def export(
         threads=threads,
         calibration=calibrate,
     )
-    display.json_out({"artifacts": entries}) if json else display.show_artifacts(run, entries)
+    display.json_out({"artifacts": entries}) if json else display_files.show_artifacts(run, entries)
 
 
 app.command()(compress)
@@ -228,7 +228,7 @@ def predict(
 
     found = classify(run, list(paths), runtime, top, precision)
     display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
-    display.json_out(found) if json else display.show_predictions(found)
+    display.json_out(found) if json else display_files.show_predictions(found)
 
 
 @app.command()
@@ -281,7 +281,7 @@ def benchmark(
     if json:
         display.json_out(found)
     else:
-        display.show_benchmark(found)
+        display_files.show_benchmark(found)
         print(f"written {', '.join(map(str, written))}")
 
 

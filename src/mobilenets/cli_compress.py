@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mobilenets import display, options
+from mobilenets import display, display_files, options
 from mobilenets.options import Directory, Hint, Json, Seed, Teacher, Teaching, Temperature
 
 
@@ -48,7 +48,7 @@ def compress(
         from mobilenets.compress_sensitivity import sensitivity_of
 
         rows = sensitivity_of(run, out, weight_bits)
-        display.json_out({"rows": rows}) if json else display.show_sensitivity(out, rows)
+        display.json_out({"rows": rows}) if json else display_files.show_sensitivity(out, rows)
         return
     from mobilenets.compress import Options
     from mobilenets.compress import compress as run_it
@@ -80,4 +80,4 @@ def compress(
         threads=threads,
     )
     card = run_it(run, out, wanted, settings, resume=resume, overwrite=overwrite, quiet=json, command=options.command())
-    display.json_out(card) if json else display.show_compression(out, card)
+    display.json_out(card) if json else display_files.show_compression(out, card)
