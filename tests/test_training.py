@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from mobilenets.architectures import V1
 from mobilenets.data import ImageData, Split
 from mobilenets.errors import UserError
 from mobilenets.models import keras
+from mobilenets.models.builder import classifier, logits_model
 from mobilenets.models.family import mobilenet_v1
+from mobilenets.models.layers import BatchNormReLU
 from mobilenets.models.saving import load_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train
-from mobilenets.training.fit import class_weights
+from mobilenets.training.fit import class_weights, fit
 from mobilenets.training.optimizer import make_optimizer
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -343,3 +346,21 @@ def test_tensorboard_reads_the_logs(data, tmp_path):
     run(data, tmp_path / "run", tensorboard=True)
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("epoch/val_accuracy")] == [1, 2, 3]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces anew for new variables")
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_step_is_traced_once(taught, tmp_path, monkeypatch):
+    traced = []
+    call = BatchNormReLU.call
+
+    def count(self, inputs, training=None, mask=None):
+        traced.append((self.name, training))
+        return call(self, inputs, training=training, mask=mask)
+
+    model = classifier(TINY, (16, 16, 3), 3, 0.25)
+    teacher = logits_model(classifier(TINY, (16, 16, 3), 3, 0.5), features=True) if taught else None
+    monkeypatch.setattr(BatchNormReLU, "call", count)
+    settings = Settings(epochs=1, batch_size=8)
+    fit(model, striped_data(), settings, tmp_path, checkpoint.State({}), partial(Reporter, quiet=True), teacher=teacher)
+    assert traced.count(("stem_bn", True)) == 1

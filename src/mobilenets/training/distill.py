@@ -72,11 +72,15 @@ class Lesson:
         temperature: T > 0.
         teaching: share of the teacher's say, 0..1.
         hint: weight of the features, 0 for none.
+
+    Attributes:
+        width: length of a row of what it is told.
     """
 
     def __init__(self, teacher: keras.Model, classes: int, temperature: float, teaching: float, hint: float) -> None:
         self._ask = predictor(teacher)
         self.classes, self.temperature, self.teaching, self.hint = classes, temperature, teaching, hint
+        self.width = classes + teacher.output_shape[-1]
 
     def told(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Labels (batch, classes) with what the teacher says of the images behind them."""

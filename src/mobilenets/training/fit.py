@@ -90,7 +90,7 @@ def fit(
         jit_compile=keras.backend.backend() == "jax",
     )
     optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
-    optimizer.build(networks.trainable_variables)
+    build(networks, lesson.width if lesson else len(data.classes))
     if state.epoch:
         assign(model.weights, state.model)
         assign(optimizer.variables, state.optimizer)
@@ -140,6 +140,21 @@ def fit(
     for layer in model.layers:
         layer.trainable = True
     return Result(state, stopped, failed)
+
+
+def build(networks: keras.Model, told: int) -> None:
+    """Makes the variables of a compiled model's optimizer and metrics before its first step.
+
+    TensorFlow traces a step that makes variables twice, which takes seconds.
+
+    Args:
+        networks: the model.
+        told: length of what it is told of an image.
+    """
+    networks.optimizer.build(networks.trainable_variables)
+    labels, logits = np.zeros((1, told), np.float32), np.zeros((1, networks.output_shape[-1]), np.float32)
+    networks.compute_metrics(None, keras.ops.convert_to_tensor(labels), keras.ops.convert_to_tensor(logits), None)
+    networks.reset_metrics()
 
 
 def not_a_number(epoch: int) -> str:
