@@ -300,7 +300,7 @@ def test_the_loss_of_a_lesson_is_that_of_the_papers():
     p, q = softmax(teacher / 3), softmax(student / 3)
     soft = 9 * (p * (np.log(p) - np.log(q))).sum(axis=1)
     alike = ((similarity(ours) - similarity(theirs)) ** 2).sum() / 8**2  # equation 4 of arXiv 1907.09682
-    network = keras.Sequential([keras.Input((11,))])
+    network = keras.Sequential([keras.Input((11,)), keras.layers.Identity()])
     lesson = Lesson(network, 5, 3.0, 0.6, 2.0)
     told, said = np.concatenate([labels, teacher, theirs], axis=1), np.concatenate([student, ours], axis=1)
     found = keras.ops.convert_to_numpy(
