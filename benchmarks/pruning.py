@@ -1,8 +1,8 @@
 """Is a pruned network better than a narrower one, which criterion is best, and how much faster are pruned files?
 
-    # half an hour; α 1 takes two hours
-    python benchmarks/pruning.py --runs runs/pruning --alpha 0.5
-    # a network with ImageNet's weights, as `mobilenets weights` made it, and few images: a quarter of an hour
+    # an hour on one core; α 1 has four times as many multiply-accumulates
+    python benchmarks/pruning.py --runs runs/pruning --alpha 0.5 --epochs 6
+    # a network with ImageNet's weights, as `mobilenets weights` made it, and few images: half an hour
     python benchmarks/pruning.py --runs runs/pruning --data stamps --net v2 --size 96 --batch 32 \
         --weights runs/imagenet --epochs 5 --result benchmarks/results/pruning_stamps.json
 

@@ -231,6 +231,7 @@ def test_little_goes_at_a_time_and_what_is_left_is_asked_again():
     least = cost(write_out(pruner.at(0, settled=False)[1], (SIZE, SIZE, 3), 10, ALPHA)).macs
     assert least < 0.1 * whole
     assert cost(write_out(pruner.at(1)[1], (SIZE, SIZE, 3), 10, ALPHA)).macs == least  # it ends, where nothing can go
+    assert pruner.at(1.01 * whole, settled=False)[1] == network("v2")  # smaller than asked already: nothing goes
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
 
@@ -342,11 +343,11 @@ def test_the_file_that_is_timed_is_the_one_that_would_ship(monkeypatch):
 
 def test_a_candidate_is_timed_against_the_whole_network(monkeypatch):
     """On a machine that is half as fast from one minute to the next, a file still takes what it took."""
-    seconds = iter([1.0, *(slower for slower in (1.0, 2.0, 0.5, 3.0) for _ in range(2))])
-    monkeypatch.setattr(compress_latency, "measure_latency", lambda worker: {"median": 4.0 * next(seconds)})
+    slowness = iter([1.0, 2.0, 0.5, 3.0, 1.0])
+    monkeypatch.setattr(compress_latency, "measure_latency", lambda worker: {"median": 4.0 * next(slowness)})
 
     def turns(workers, batches):
-        slower = next(seconds)
+        slower = next(slowness)
         return [[[part * slower * noise] for noise in (0.9, 1.0, 1.3)] for part in (4.0, 3.0)]
 
     monkeypatch.setattr(compress_latency, "interleaved", turns)

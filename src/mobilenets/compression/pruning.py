@@ -133,7 +133,8 @@ class Pruner:
                 break
             self._settle(model)
             self._made.append(self._scored(model, network))
-        larger = [made for made in self._made if made.macs >= macs] if macs > 0 else self._made[:1]
+        # None is as large where the network at the start is smaller already: channels go eight at a time.
+        larger = [made for made in self._made if made.macs >= macs > 0] or self._made[:1]
         model, network = self._cut(larger[-1], macs)
         if settled:
             self._settle(model)

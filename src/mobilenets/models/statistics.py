@@ -34,11 +34,11 @@ def recalibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     """Sets the moving statistics of batch normalization to the mean of those of some batches.
 
     Without any training this brings back most of what removing channels, or slicing a network, takes away, as for
-    slimmable networks (arXiv 1903.05134, section 3.4).
+    slimmable networks (arXiv 1903.05134, "post-statistics of batch normalization").
 
     Args:
         model: is changed.
-        batches: images (batch, height, width, channels), 0..255, all of one size; as augmented as in training.
+        batches: images (batch, height, width, channels), 0..255, all of one size.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     moving = [variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)]
