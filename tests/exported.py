@@ -16,26 +16,28 @@ from mobilenets.data import load
 from mobilenets.deployment.latency import summary
 from mobilenets.deployment.targets import PRECISIONS, TARGETS
 from mobilenets.deployment.worker import Worker
+from once import once
 
 HERE = [
     target for target, kind in TARGETS.items() if all(importlib.util.find_spec(package) for package in kind.packages)
 ]
 
 
-@functools.cache
 def exported(place: Path) -> Path:
     """A model directory with a file for every target and precision that can be written here."""
+    return once(place / "exported", _export)
+
+
+def _export(directory: Path) -> None:
     from mobilenets.deployment import export, verify
     from mobilenets.training.classify import train
     from mobilenets.training.settings import Settings
 
-    directory = place / "exported"
     settings = Settings(epochs=4, batch_size=32, warmup_epochs=1)
     train(load("digits"), directory, V1, 0.25, 32, settings, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "measure_latency", short_latency)
         export.export(directory, HERE, PRECISIONS)
-    return directory
 
 
 def copy(place: Path, directory: Path, *files: str) -> Path:

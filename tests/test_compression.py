@@ -33,11 +33,6 @@ from test_training import TINY, striped_data
 SETTINGS = Settings(epochs=12, batch_size=16, learning_rate=0.1, label_smoothing=0.0)
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     quick_compression(monkeypatch)

@@ -18,11 +18,6 @@ LOOSE = [(target, part) for target, parts in PARTS.items() if target in HERE for
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
 def images(tmp_path_factory):
     return samples(tmp_path_factory.mktemp("digits") / "samples", 3)
 

@@ -29,11 +29,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(verify, "measure_latency", short_latency)
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
 @pytest.fixture
 def model(place, tmp_path):
     """A model directory without files."""

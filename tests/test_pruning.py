@@ -29,11 +29,6 @@ FAMILY = ["v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
 SIZE, ALPHA = 32, 0.5
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     quick_compression(monkeypatch)
