@@ -1,13 +1,14 @@
 """What int8 costs: by calibration, by the best of several calibrations, and after training for it; measured on files.
 
-    # an hour or two, most of it to train the networks; the result in results/compression.json
+    # three hours, most of them to train the networks; the result in results/compression.json
     python benchmarks/compression.py --runs runs/compression
     # V2 on top of torchvision's weights for ImageNet besides, whose channels have very unequal ranges; see fine_tune.py
     python benchmarks/compression.py --runs runs/compression --ported mobilenet_v2-b0353104.pth
 
-V1, V2 and V3-Small at α 0.25 and 1 learn Fashion-MNIST for a few epochs (28 pixels, 10,000 test images); --ported adds
-V2 on ``stamps`` (224 pixels, 700 scenes). Models that --runs holds already are not trained again. Training for int8
-takes one epoch, with the model itself as teacher, at the default rate. Beside the accuracies stands how often a file
+V1, V2 and V3-Small at α 0.25 and 1 learn Fashion-MNIST for a few epochs (28 pixels, 10,000 test images) and ``stamps``
+(96 pixels, 2,100 and 700 scenes), both from random weights; --ported adds V2 on ``stamps`` with ImageNet's (224
+pixels). Models that --runs holds already are not trained again. Training for int8 takes one epoch, or on ``stamps``
+four, with the model itself as teacher, at the default rate. Beside the accuracies stands how often a file
 names the class that was simulated in Keras, how many of its convolutions and dense layers compute in int8, and what
 TensorFlow's converter comes to with one scale for all the weights of a layer, which is the naive way. What the result
 file holds of other models stays in it.
@@ -42,22 +43,19 @@ from public_tools import write_per_tensor
 RESULTS = Path(__file__).parent / "results"
 TARGETS = ("litert", "onnx")
 WAYS = ("ptq", "qat")
-MODELS = (  # network, α, epochs
-    ("v1", 0.25, 6),
-    ("v1", 1.0, 4),
-    ("v2", 0.25, 6),
-    ("v2", 1.0, 4),
-    ("v3_small", 0.25, 6),
-    ("v3_small", 1.0, 4),
-)
+NAMES = ("v1", "v2", "v3_small")
+MODELS = [  # data, network, α, pixels, epochs
+    *(("fashion-mnist", name, alpha, 28, 6 if alpha < 1 else 4) for name in NAMES for alpha in (0.25, 1.0)),
+    *(("stamps", name, alpha, 96, 20) for name in NAMES for alpha in (0.25, 1.0)),
+]
 
 
-def trained(runs: Path, name: str, alpha: float, epochs: int) -> Path:
-    """A model of Fashion-MNIST, trained unless it is there."""
-    directory = runs / f"fashion-mnist_{name}_{alpha:g}_28"
+def trained(runs: Path, source: str, name: str, alpha: float, size: int, epochs: int) -> Path:
+    """A model trained from random weights, unless it is there."""
+    directory = runs / f"{source}_{name}_{alpha:g}_{size}"
     if not (directory / "card.json").is_file():
-        settings = Settings(epochs=epochs, batch_size=128)
-        train(load_data("fashion-mnist"), directory, network(name), alpha, 28, settings, overwrite=True, quiet=True)
+        settings = Settings(epochs=epochs, batch_size=128 if source == "fashion-mnist" else 32)
+        train(load_data(source), directory, network(name), alpha, size, settings, overwrite=True, quiet=True)
     return directory
 
 
@@ -93,7 +91,8 @@ def integer_layers(path: Path) -> int:
 
 def measure(directory: Path, out: Path, way: str, epochs: int, weight_bits: int) -> dict[str, Any]:
     """Compresses a model in one way."""
-    batch = 128 if "fashion" in directory.name else 64
+    fashion = "fashion" in directory.name
+    batch, epochs = 128 if fashion else 64, epochs if fashion else 4 * epochs
     teacher = str(directory) if way == "qat" else None
     options = Options(int8=way, teacher=teacher, targets=TARGETS, max_drop=100, weight_bits=weight_bits)
     card = compress(directory, out, options, Settings(epochs=epochs, batch_size=batch, warmup_epochs=0.1), quiet=True)
@@ -128,7 +127,7 @@ def measure(directory: Path, out: Path, way: str, epochs: int, weight_bits: int)
 
 def name_of(found: dict[str, Any]) -> tuple[Any, ...]:
     """Which model a result is of."""
-    return tuple(found[key] for key in ("network", "width_multiplier", "data", "weight_bits"))
+    return tuple(found[key] for key in ("network", "width_multiplier", "data", "resolution", "weight_bits"))
 
 
 def naive(directory: Path, out: Path) -> float:
@@ -173,13 +172,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="where trained models are kept")
     parser.add_argument("--ported", type=Path, help="torchvision's V2")
-    parser.add_argument("--only", default="", help="networks between commas, as v1_0.25")
-    parser.add_argument("--epochs", type=int, default=1, help="of training for int8")
+    parser.add_argument("--only", default="", help="some of them between commas, as fashion-mnist_v1_0.25")
+    parser.add_argument("--epochs", type=int, default=1, help="of training for int8 on Fashion-MNIST")
     parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--result", type=Path, default=RESULTS / "compression.json")
     options = parser.parse_args()
     models = json.loads(options.result.read_text())["models"] if options.result.is_file() else []
-    wanted = [one for one in MODELS if not options.only or f"{one[0]}_{one[1]:g}" in options.only.split(",")]
+    only = options.only.split(",")
+    wanted = [one for one in MODELS if not options.only or f"{one[0]}_{one[1]}_{one[2]:g}" in only]
     makers = [lambda one=one: trained(options.runs, *one) for one in wanted]
     if options.ported:
         makers.append(lambda: fine_tuned(options.runs, options.ported))
