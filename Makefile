@@ -53,6 +53,7 @@ bench: $(VENV)/installed peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ai-edge-quantizer nncf tf2onnx
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/latency.py --again
+	$(BIN)/mobilenets benchmark v3-small,v3-large --threads 1,2 --out benchmarks/results/v3_int8.json
 	$(BIN)/python benchmarks/fine_tune.py $(V2)
 	$(BIN)/python benchmarks/exported_files.py $(V2)
 	$(BIN)/python benchmarks/compression.py --runs runs/benchmarks --ported $(V2)

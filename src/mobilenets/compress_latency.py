@@ -17,6 +17,7 @@ from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import integer_form
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.latency import interleaved, measure_latency
+from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -88,7 +89,8 @@ class FileClock:
             ranges = calibrate(integer_form(graph_of(model)), self._images)
             quantization = Quantization("calibrated", ranges, self._floats, self._weight_bits)
         with tempfile.TemporaryDirectory() as temporary:
-            path = Writer(model, quantization=quantization).write(self._variant, Path(temporary))
+            writer = Writer(model, quantization=quantization)
+            path, _ = write_quicker(writer, self._variant, Path(temporary), self._threads)
             with Worker(path, TARGETS[self._variant.target].runtime, self._threads) as worker:
                 yield worker
 

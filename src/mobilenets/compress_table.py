@@ -10,6 +10,7 @@ from mobilenets import card as cards
 from mobilenets.data import ImageData
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.latency import interleaved, summary
+from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.deployment.verify import measured, truth_of
 from mobilenets.deployment.worker import Worker
@@ -46,7 +47,7 @@ def before_and_after(
         for target in targets:
             for kind in dict.fromkeys(("float32", precision)):
                 variant = Variant(target, kind, batch=TARGETS[target].batch)
-                path = writer.write(variant, Path(temporary))
+                path, _ = write_quicker(writer, variant, Path(temporary), threads)
                 entry = measured(path, variant, truth, data.classes, threads)
                 rows.append(_row("before", entry, card))
                 workers.append(stack.enter_context(Worker(path, entry["runtime"], threads)))

@@ -27,6 +27,8 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
     console().print(result)
     first = entries[0]
     print(f"{first['comparison']['images']:,} images; latency of one call, {first['latency_ms']['threads']} threads")
+    for entry in entries:
+        _tell_weights_only(entry)
 
 
 def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
@@ -47,6 +49,12 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
             ),
         ]
     )
+    _tell_weights_only(entry)
+
+
+def _tell_weights_only(entry: dict[str, Any]) -> None:
+    if entry["precision"] == "int8" and entry.get("computed") == "float32":
+        print(f"{Path(entry['file']).name}: its weights are int8; it computes in float32, which is faster here")
 
 
 def show_compression(out: Path, card: dict[str, Any]) -> None:

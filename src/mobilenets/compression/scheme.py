@@ -30,11 +30,13 @@ class Scheme:
     points: operation -> scale and zero point (0..255) of its output.
     integer: the operations computed in integers.
     narrow: those of them whose weights have 4 bits; all others' have 8.
+    weights_only: whether, instead, everything is computed in float32, with the weights that integers would have.
     """
 
     points: dict[str, tuple[float, int]]
     integer: frozenset[str]
     narrow: frozenset[str] = frozenset()
+    weights_only: bool = False
 
     def largest(self, name: str) -> int:
         """The largest whole number that a weight of an operation may be."""

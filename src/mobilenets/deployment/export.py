@@ -13,6 +13,7 @@ from mobilenets.compression.quantization import read_quantization
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.artifacts import LABELS, check_entries, digests, parts_of
 from mobilenets.deployment.calibrate import calibration_images
+from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Variant, Writer, variants
 from mobilenets.deployment.verify import measured, objection, truth_of
 from mobilenets.errors import UserError
@@ -86,12 +87,12 @@ def export(
         file = f"{cards.EXPORT}/{variant.name}"
         with _candidate(directory, variant) as place:
             try:
-                path = writer.write(variant, place)
+                path, computed = write_quicker(writer, variant, place, threads)
             except (UserError, OSError) as error:
                 failed.append(str(explain(error, directory / file) if isinstance(error, OSError) else error))
                 continue
             try:
-                entry = measured(path, variant, truth, data.classes, threads)
+                entry = measured(path, variant, truth, data.classes, threads) | {"computed": computed}
                 why = objection(reference, entry, variant, max_drop)
             except UserError as error:
                 why = f"it cannot be run: {str(error).removeprefix(f'{path}: ')}"

@@ -1,6 +1,6 @@
 """A graph as an ``.onnx`` file, written directly: on any backend, without a transposition inside."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def write_onnx(
         path: where.
         input_dtype: ``uint8`` or ``float32``; pixel values 0..255 either way.
         batch: images a call; None leaves it to the caller.
-        scheme: how it is computed in integers; None computes in float32.
+        scheme: how it is computed, or only stored, in integers; None computes in float32.
         half: store weights as float16; they are computed with in float32.
         outputs: operations whose outputs are to be seen instead of the model's.
 
@@ -84,7 +84,7 @@ class _File:
 
     def integer(self, op: Op) -> bool:
         """Whether an operation is computed in integers."""
-        return op.name in self.scheme.integer
+        return op.name in self.scheme.integer and not self.scheme.weights_only
 
     def read(self, name: str, integer: bool = False) -> str:
         """The value of an operation's output, through integers where asked for."""
@@ -123,6 +123,23 @@ class _File:
         stored = self.constant(f"{name}_half", values.astype(np.float16))
         return self.node("Cast", [stored], name, to=TensorProto.FLOAT)
 
+    def whole_numbers(self, op: Op, values: np.ndarray) -> str:
+        """The kernel of an operation as int8, stored in as few bits as the scheme says."""
+        store = self.int4 if op.name in self.scheme.narrow else self.constant
+        return store(f"{op.name}_kernel_int8", values)
+
+    def unrounded(self, op: Op, layout: Callable, axis: int) -> str:
+        """The kernel of an operation, stored in integers and computed with in float32.
+
+        Runtimes compute a Cast and a Mul of constants once, as they load the file; a DequantizeLinear in every call.
+        """
+        made = integer_weights(op, self.scheme)
+        values = layout(made.kernel)
+        column = [-1 if place == axis else 1 for place in range(values.ndim)]
+        scale = self.constant(f"{op.name}_kernel_scale", made.scale.reshape(column))
+        kernel = self.node("Cast", [self.whole_numbers(op, values)], f"{op.name}_kernel_whole", to=TensorProto.FLOAT)
+        return self.node("Mul", [kernel, scale], f"{op.name}_kernel")
+
     def finish(self, graph: Graph, batch: int | str, outputs: list[str]) -> Any:
         """The file."""
         dtype = TensorProto.UINT8 if self.input_dtype == "uint8" else TensorProto.FLOAT
@@ -159,8 +176,7 @@ def _linear(file: _File, op: Op) -> None:
     if integer:
         made = integer_weights(op, file.scheme)
         scales = file.constant(f"{op.name}_kernel_scale", made.scale)
-        store = file.int4 if op.name in file.scheme.narrow else file.constant
-        kernel = store(f"{op.name}_kernel_int8", layout(made.kernel))
+        kernel = file.whole_numbers(op, layout(made.kernel))
         channels = len(made.scale)
         zeros = file.constant(f"zeros_int8_{channels}", np.zeros(channels, np.int8))
         kernel = file.node("DequantizeLinear", [kernel, scales, zeros], f"{op.name}_kernel", axis=axis)
@@ -168,6 +184,9 @@ def _linear(file: _File, op: Op) -> None:
         bias = file.constant(f"{op.name}_bias_int32", made.bias)
         zeros = file.constant(f"zeros_int32_{channels}", np.zeros(channels, np.int32))
         bias = file.node("DequantizeLinear", [bias, steps, zeros], f"{op.name}_bias", axis=0)
+    elif op.name in file.scheme.integer:
+        kernel = file.unrounded(op, layout, axis)
+        bias = file.weights(f"{op.name}_bias", op.bias)
     else:
         kernel = file.weights(f"{op.name}_kernel", layout(op.kernel))
         bias = file.weights(f"{op.name}_bias", op.bias)
@@ -221,7 +240,12 @@ def _activation(file: _File, op: Op) -> None:
 
 
 def _affine(file: _File, op: Op) -> None:
-    if file.input_dtype == "uint8" and is_bytes(op) and file.scheme.points.get(op.name, (0, 0))[0] == 1:
+    if (
+        file.input_dtype == "uint8"
+        and not file.scheme.weights_only
+        and is_bytes(op)
+        and file.scheme.points.get(op.name, (0, 0))[0] == 1
+    ):
         value = file.node("DequantizeLinear", ["image_planes", *file.point(op.name)], op.name)
         file.values[op.name, True] = file.values[op.name, False] = value
         return

@@ -12,6 +12,7 @@ from mobilenets import card as cards
 from mobilenets.architectures import check, cost, network, write_out
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import parts_of
+from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.runtimes import RUNTIMES, runtime_of
 from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
 from mobilenets.errors import UserError
@@ -239,7 +240,7 @@ def _of_network(
         for variant in wanted:
             # LiteRT plans its memory for one number of images; the other files take any.
             fixed = replace(variant, batch=batch) if TARGETS[variant.target].batch else variant
-            path = writer.write(fixed, directory / f"{table.name}_{alpha:g}_{size}")
+            path, _ = write_quicker(writer, fixed, directory / f"{table.name}_{alpha:g}_{size}")
             about = {
                 "network": table.name,
                 "width_multiplier": alpha,

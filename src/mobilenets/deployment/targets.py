@@ -181,8 +181,13 @@ class Writer:
             return graph, self._quantization.scheme(graph)
         return graph, make_scheme(graph, calibrate(graph, self._images))
 
-    def write(self, variant: Variant, directory: Path) -> Path:
+    def write(self, variant: Variant, directory: Path, weights_only: bool = False) -> Path:
         """Writes a file into ``directory``; returns its path.
+
+        Args:
+            variant: of the file.
+            directory: for it.
+            weights_only: of int8 in ONNX: store the weights so, and compute in float32.
 
         Raises:
             UserError: it cannot be written.
@@ -203,6 +208,7 @@ class Writer:
         elif variant.target == "onnx":
             from mobilenets.deployment.onnx_file import write_onnx
 
+            scheme = replace(scheme, weights_only=weights_only) if scheme else None
             write_onnx(graph, path, scheme=scheme, half=half, **options)
         else:
             _write_openvino(graph, path, scheme, half, options)
