@@ -26,6 +26,7 @@ _FAMILY = (
 )
 _FROM = {
     "classifier": "mobilenets.models.builder",
+    "load_elastic": "mobilenets.models.elastic",
     "load_model": "mobilenets.models.saving",
     **dict.fromkeys(_FAMILY, "mobilenets.models.family"),
 }

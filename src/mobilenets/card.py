@@ -17,6 +17,7 @@ from mobilenets.files import explain, write_json
 
 FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
+ELASTIC = "elastic.npz"  # where several widths or resolutions were trained: the statistics of every network
 LARGEST_CARD = 64 * 2**20  # bytes
 _REQUIRED = {"task": str, "network": str, "classes": list, "input_shape": list}
 
@@ -71,7 +72,7 @@ def clear(directory: Path) -> None:
     Raises:
         UserError: the directory cannot be written, or is a file.
     """
-    for name in (MODEL, CARD, HISTORY, "report.html"):
+    for name in (MODEL, CARD, HISTORY, ELASTIC, "report.html"):
         try:
             (directory / name).unlink(missing_ok=True)
         except OSError as error:

@@ -107,6 +107,30 @@ app.command()(train)
 
 
 @app.command()
+def extract(
+    run: Directory,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.", show_default=False)],
+    alpha: Annotated[float | None, typer.Option(help="Width multiplier α.", show_default="the widest")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of the side.", show_default="the largest")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Take the network of one width and size out of one that was trained for several."""
+    from mobilenets.selection.extract import extract as run_it
+
+    card, trained = run_it(run, out, alpha, size, overwrite=overwrite, command=options.command())
+    if not trained:
+        display.warn(
+            ["note: this width and resolution was not trained itself; train it further: mobilenets train --weights"]
+        )
+    if json:
+        display.json_out(card)
+    else:
+        display.show_metrics(card["metrics"])
+        print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+@app.command()
 def weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
     net: Net,

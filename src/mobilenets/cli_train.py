@@ -6,14 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from mobilenets import display, options
+from mobilenets.errors import UserError
 from mobilenets.options import (
-    Alpha,
     Hint,
     Json,
     Net,
-    Rho,
     Seed,
-    Size,
     Source,
     Teacher,
     Teaching,
@@ -25,9 +23,13 @@ from mobilenets.options import (
 def train(
     source: Source,
     net: Net = "v1",
-    alpha: Alpha = 1.0,
-    rho: Rho = None,
-    size: Size = None,
+    alpha: Annotated[str, typer.Option(help="Width multiplier α > 0; several, as 0.25,0.5 or 0.25..1.")] = "1",
+    rho: Annotated[
+        str | None, typer.Option(help="Resolution multiplier ρ in (0, 1]; or several.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pixels of the image's side, instead of --rho; or several.", show_default=False)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/model"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
@@ -71,14 +73,17 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on a folder of images, and evaluate it."""
+    """Train a classifier on a folder of images, and evaluate it; with several widths or sizes, one for all of them."""
     from mobilenets import architectures
 
     table = architectures.network(net)
     images = load(source, seed, val_fraction)
     _warn(images)
-    pixels = options.pixels(rho, size, table.resolution, images.native_size)
-    architectures.check((pixels, pixels, 3), len(images.classes), alpha)
+    alphas = options.several(alpha, "--alpha", float)
+    sizes = _sizes(rho, size, table.resolution, images.native_size)
+    for pixels in sizes:
+        for width_multiplier in alphas:
+            architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
     from mobilenets.training.settings import Settings
 
     settings = Settings(
@@ -112,8 +117,8 @@ def train(
         images,
         out,
         table,
-        alpha,
-        pixels,
+        alphas,
+        sizes,
         settings,
         weights=weights,
         teacher=teacher,
@@ -128,7 +133,20 @@ def train(
         display.json_out(card)
     else:
         display.show_metrics(card["metrics"])
+        if "elastic" in card:
+            display.show_elastic(card["elastic"])
         print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+def _sizes(rho: str | None, size: str | None, resolution: int, default: int | None) -> list[int]:
+    """Pixels of the image's side, of --rho or --size."""
+    if rho is not None and size is not None:
+        raise UserError("--rho and --size say the same in two ways; give one of them")
+    if rho is not None:
+        return [options.pixels(share, None, resolution) for share in options.several(rho, "--rho", float)]
+    if size is not None:
+        return [options.pixels(None, pixels, resolution) for pixels in options.several(size, "--size", int)]
+    return [options.pixels(None, None, resolution, default)]
 
 
 def load(source: str, seed: int, val_fraction: float) -> Any:

@@ -213,6 +213,19 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         show_classes(metrics)
 
 
+def show_elastic(elastic: dict[str, Any]) -> None:
+    """Prints the accuracy of every width and resolution that a network was trained for."""
+    found = {(row["width_multiplier"], row["resolution"]): row for row in elastic["members"]}
+    sizes = sorted({size for _, size in found})
+    result = table("accuracy (MACs)", *(f">{size} px" for size in sizes))
+    for alpha in sorted({alpha for alpha, _ in found}):
+        cells = [found[alpha, size] for size in sizes]
+        result.add_row(
+            f"α {alpha:g}", *(f"{cell['accuracy']:.1%} [dim]({millions(cell['macs'])})[/]" for cell in cells)
+        )
+    console().print(result)
+
+
 def warn(lines: list[str]) -> None:
     """Prints lines on standard error."""
     out = Console(stderr=True, highlight=False)

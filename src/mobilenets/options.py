@@ -56,6 +56,32 @@ def numbers(text: str, option: str, kind: type) -> list[Any]:
     return found
 
 
+STEPS = {float: (0.5, 0.25, 0.125, 0.0625), int: (64, 32, 16, 8, 4, 2, 1)}  # of ranges, the largest that fits
+FEWEST, MOST = 4, 9  # values that a range stands for
+
+
+def several(text: str, option: str, kind: type) -> list[Any]:
+    """One number, numbers between commas, or a range of four values or more, evenly spaced.
+
+    ``0.25..1`` stands for 0.25, 0.5, 0.75 and 1, ``96..224`` for 96, 128, 160, 192 and 224.
+    """
+    first, dots, last = text.partition("..")
+    if not dots:
+        return numbers(text, option, kind)
+    try:
+        low, high = kind(first), kind(last)
+    except ValueError:
+        raise UserError(f"{option} must be numbers between commas, or two with .. between, not {text!r}") from None
+    if not low < high < float("inf"):
+        raise UserError(f"{option}: a range goes from a smaller number to a larger one, not {text!r}")
+    for step in STEPS[kind]:
+        count = (high - low) / step
+        if count == round(count) and FEWEST <= count + 1 <= MOST:
+            return [low + step * index for index in range(round(count) + 1)]
+    share = (high - low) / (FEWEST - 1)
+    return sorted({kind(round(low + share * index, 3 if kind is float else None)) for index in range(FEWEST)})
+
+
 def pixels(rho: float | None, size: int | None, resolution: int, default: int | None = None) -> int:
     """The image's side from --rho, a share of the paper's ``resolution``, or --size, whichever is given."""
     if rho is not None and size is not None:

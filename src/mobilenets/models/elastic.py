@@ -1,35 +1,50 @@
 """One set of weights, run at several widths and resolutions: a narrower network is the first channels of the widest.
 
 Slimmable networks (arXiv 1812.08928, 1903.05134). The builder makes every sub-network as the ordinary model that it is;
-of its variables, only the shapes are used to cut what it computes with out of the widest network's.
+of its variables, only the shapes are used to cut what it computes with out of the widest network's. Only the moving
+statistics of batch normalization cannot be shared: every sub-network has its own.
 """
 
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import Network
+from mobilenets import card as cards
+from mobilenets.architectures import Network, check, effective_resolution, network
+from mobilenets.errors import UserError
+from mobilenets.files import writing
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
+from mobilenets.models.saving import load_model
 
 ops = keras.ops
+LARGEST_FILE = 2**30  # bytes, unpacked
+
+Member = tuple[float, int]  # width multiplier and pixels of the image's side
+Statistics = dict[Member, list[np.ndarray]]  # the variables that are not trained, in a model's order
 
 
 class SubNetwork(keras.Model):
     """A narrower network that computes with the first channels of a wider one's weights, as they are at the time.
 
-    It gives logits. Trained, it trains the wider one. The statistics of batch normalization are its own.
+    Trained, it trains the wider one. The statistics of batch normalization are its own.
 
     Args:
-        whole: the widest network's `mobilenets.models.builder.logits_model`.
+        whole: the widest network; a model with the classifier's variables.
         own: a classifier of the same table, none of its variables larger.
+        logits: whether it gives logits instead of probabilities.
     """
 
-    def __init__(self, whole: keras.Model, own: keras.Model) -> None:
+    def __init__(self, whole: keras.Model, own: keras.Model, logits: bool = False) -> None:
         super().__init__(name=f"{own.name}_sub")
         self.whole = whole
         # Neither is a layer of this one: their variables are told below.
-        self._parts = lambda: (own, logits_model(own))
+        self._parts = lambda: (own, logits_model(own) if logits else own)
+        self.jit_compile = keras.backend.backend() == "jax"
         self.built = True
 
     @property
@@ -43,15 +58,20 @@ class SubNetwork(keras.Model):
 
     @property
     def non_trainable_variables(self) -> list:
-        return self._parts()[1].non_trainable_variables
+        return self.own.non_trainable_variables
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Logits (batch, classes) of images (batch, height, width, channels), 0..255."""
+        """Computes (batch, classes) of images (batch, height, width, channels), 0..255.
+
+        Images of another size than the network's are resized, as ``resolution_multiplier`` does inside a model.
+        """
         network = self._parts()[1]
-        logits, _ = network.stateless_call(
-            self.slices(), [variable.value for variable in network.non_trainable_variables], images, training=training
-        )
-        return logits
+        size = tuple(network.input_shape[1:3])
+        if tuple(images.shape[1:3]) != size:
+            images = ops.image.resize(ops.cast(images, "float32"), size, data_format="channels_last")
+        statistics = [variable.value for variable in network.non_trainable_variables]
+        outputs, _ = network.stateless_call(self.slices(), statistics, images, training=training)
+        return outputs
 
     def slices(self) -> list:
         """What this network computes with instead of its own trainable variables, in their order."""
@@ -59,7 +79,7 @@ class SubNetwork(keras.Model):
         return [first(variable, like.shape) for variable, like in zip(wide, self.own.trainable_variables, strict=True)]
 
     def extract(self) -> keras.Model:
-        """The ordinary model with copies of the weights; its statistics stay as they are."""
+        """The ordinary model, given copies of the weights; it has the statistics already."""
         for variable, value in zip(self.own.trainable_variables, self.slices(), strict=True):
             variable.assign(np.array(ops.convert_to_numpy(value)))
         return self.own
@@ -73,8 +93,159 @@ def first(variable: Any, shape: tuple[int, ...]) -> Any:
     return value[tuple(slice(0, side) for side in shape)]
 
 
-def sub_network(whole: keras.Model, network: Network, width_multiplier: float, size: int) -> SubNetwork:
-    """A narrower network of a widest one's logits model."""
-    classes = whole.output_shape[-1]
+class Elastic:
+    """A classifier that runs at several widths and resolutions.
+
+    Args:
+        model: the widest, for the largest images; of `mobilenets.models.classifier`.
+        network: its table.
+        width_multiplier: of it.
+        statistics: of batch normalization, of every other width and resolution that was trained.
+    """
+
+    def __init__(
+        self, model: keras.Model, network: Network, width_multiplier: float, statistics: Mapping[Member, list]
+    ) -> None:
+        self.model, self.network = model, network
+        self.widest: Member = (width_multiplier, model.input_shape[1])
+        self.statistics = dict(statistics)
+        self._made: dict[Member, SubNetwork] = {}
+
+    @property
+    def members(self) -> list[Member]:
+        """Every width multiplier and resolution (pixels) that was trained, ascending."""
+        return sorted({self.widest, *self.statistics})
+
+    def at(self, width_multiplier: float = 1.0, resolution_multiplier: float = 1.0) -> keras.Model:
+        """The network at a width and a resolution; it computes with slices of the one set of weights.
+
+        Args:
+            width_multiplier: alpha, one that was trained.
+            resolution_multiplier: rho, a share of the largest resolution that was trained; what it comes to, rounded
+                to whole pixels, must have been trained.
+
+        Returns:
+            A model from pixel values 0..255, (batch, height, width, channels), to probabilities (batch, classes). It
+            resizes images that are larger than rho says.
+
+        Raises:
+            UserError: no such network was trained; names the nearest.
+        """
+        check(self.model.input_shape[1:], 1, width_multiplier, resolution_multiplier)
+        size, _ = effective_resolution(self.model.input_shape[1:], resolution_multiplier)
+        return self.sub((width_multiplier, size))
+
+    def sub(self, member: Member) -> keras.Model:
+        """The network of a width multiplier and a resolution in pixels, as `at`."""
+        if member == self.widest:
+            return self.model
+        if member not in self._made:
+            made = sub_network(self.model, self.model.output_shape[-1], self.network, *member)
+            if member not in self.statistics:
+                alpha, size = min(self.members, key=lambda known: _distance(known, member))
+                raise UserError(
+                    f"this network was not trained at alpha {member[0]:g} and {member[1]} pixels; the nearest is "
+                    f"alpha {alpha:g} and {size} pixels"
+                )
+            set_statistics(made.own, self.statistics[member])
+            self._made[member] = made
+        return self._made[member]
+
+    def extract(self, member: Member) -> keras.Model:
+        """An ordinary classifier with copies of the weights."""
+        return self.model if member == self.widest else self.sub(member).extract()
+
+
+def _distance(known: Member, wanted: Member) -> float:
+    return sum(abs(np.log(one / other)) for one, other in zip(known, wanted, strict=True))
+
+
+def sub_network(
+    whole: keras.Model, classes: int, network: Network, width_multiplier: float, size: int, logits: bool = False
+) -> SubNetwork:
+    """A narrower network of a widest one; see `SubNetwork`.
+
+    Raises:
+        UserError: it would not be narrower.
+    """
     own = classifier(network, (size, size, whole.input_shape[3]), classes, width_multiplier)
-    return SubNetwork(whole, own)
+    for variable, like in zip(whole.trainable_variables, own.trainable_variables, strict=True):
+        if any(most < side for most, side in zip(variable.shape, like.shape, strict=True)):
+            raise UserError(f"alpha {width_multiplier:g} is wider than the weights there are")
+    return SubNetwork(whole, own, logits)
+
+
+def statistics_of(model: keras.Model) -> list[np.ndarray]:
+    """Copies of a model's statistics of batch normalization."""
+    return [np.array(ops.convert_to_numpy(variable)) for variable in model.non_trainable_variables]
+
+
+def set_statistics(model: keras.Model, values: list[np.ndarray]) -> None:
+    """Puts `statistics_of` a model of the same shape into one.
+
+    Raises:
+        UserError: they are of another shape.
+    """
+    if [np.shape(value) for value in values] != [tuple(variable.shape) for variable in model.non_trainable_variables]:
+        raise UserError(f"{cards.ELASTIC}: damaged, its statistics are of another network; train the network again")
+    for variable, value in zip(model.non_trainable_variables, values, strict=True):
+        variable.assign(value)
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def save_statistics(path: Path, statistics: Statistics) -> None:
+    """Writes the statistics of sub-networks, whole or not at all."""
+    arrays = {
+        f"{alpha:g}@{size}/{index}": value
+        for (alpha, size), values in statistics.items()
+        for index, value in enumerate(values)
+    }
+    with writing(path) as temporary:
+        buffer = io.BytesIO()  # packed in memory first: zipfile would hide the error of a full disk
+        np.savez(buffer, **arrays)
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_elastic(directory: Path | str) -> Elastic:
+    """Loads what ``mobilenets train`` makes of several widths or resolutions.
+
+    Raises:
+        UserError: it is unusable, or a model of one width and resolution.
+    """
+    directory = Path(directory)
+    card = cards.read_card(directory)
+    alpha = card.get("width_multiplier")
+    about = card.get("elastic")
+    if not about:
+        raise UserError(
+            f"{directory}: has one width and one resolution; train several, as --alpha 0.25..1 --size 96..224"
+        )
+    table = cards.as_trained(network(card["network"]), card, directory, alpha)
+    model = load_model(directory)
+    try:
+        members = [(float(entry["width_multiplier"]), int(entry["resolution"])) for entry in about["members"]]
+    except (TypeError, KeyError, ValueError):
+        raise UserError(f"{directory / cards.CARD}: damaged, elastic must list widths and resolutions") from None
+    others = [member for member in members if member != (alpha, model.input_shape[1])]
+    return Elastic(model, table, alpha, _load_statistics(directory / cards.ELASTIC, others))
+
+
+def _load_statistics(path: Path, members: list[Member]) -> Statistics:
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; without it the network runs at its full width and resolution only")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_FILE:
+                raise UserError(f"{path}: unpacks to more than {LARGEST_FILE >> 20} MiB; not opened")
+        with np.load(path, allow_pickle=False) as arrays:
+            names = set(arrays.files)
+            found: Statistics = {}
+            for alpha, size in members:
+                start = f"{alpha:g}@{size}/"
+                count = sum(name.startswith(start) for name in names)
+                found[alpha, size] = [arrays[f"{start}{index}"] for index in range(count)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged ({error}); train the network again") from None
+    return found

@@ -1,5 +1,6 @@
 """The whole of ``mobilenets train``: data and settings in, a model directory out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from mobilenets.evaluation.evaluate import evaluate_model, publish
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
+from mobilenets.models.elastic import Elastic, save_statistics
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training import checkpoint
+from mobilenets.training.calibrated import calibrate
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
 from mobilenets.training.fit import Result, class_weights, fit
@@ -26,8 +29,8 @@ def train(
     data: ImageData,
     out: Path | str,
     network: Network,
-    width_multiplier: float = 1.0,
-    size: int | None = None,
+    width_multiplier: float | Sequence[float] = 1.0,
+    size: int | Sequence[int] | None = None,
     settings: Settings | None = None,
     *,
     weights: Path | str | None = None,
@@ -41,12 +44,15 @@ def train(
 ) -> dict[str, Any]:
     """Trains a classifier and writes its model directory.
 
+    Given several widths or resolutions, it trains one set of weights for all of them; the model is then the widest at
+    the largest resolution, and `mobilenets.models.elastic` gets the others out of it.
+
     Args:
         data: of `mobilenets.data.load`.
         out: the directory to write; it must not hold a model yet, unless ``overwrite``.
         network: of `mobilenets.architectures`.
-        width_multiplier: alpha > 0.
-        size: pixels of the side of the square images; None takes those of the data set, or of the paper.
+        width_multiplier: alpha > 0, or several.
+        size: pixels of the side of the square images, or several; None takes those of the data set, or of the paper.
         settings: how to train.
         weights: a ``.keras`` file or model directory to start from, or ``imagenet``, what keras.applications
             publishes.
@@ -69,15 +75,18 @@ def train(
     if not len(data.train):
         raise UserError(f"{data.source}: no image is left to train on; take a --val-fraction below 1")
     out = Path(out)
-    size = size or data.native_size or network.resolution
+    alphas, sizes = _several(width_multiplier), _several(size or data.native_size or network.resolution)
+    width_multiplier, size = alphas[-1], sizes[-1]
+    members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
+    several = len(members) > 1
     if settings.freeze and weights is None:
         raise UserError("--freeze trains the head alone, so it needs --weights to start from")
     settings_used = settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))}
     settings = Settings(**settings_used)
     config = {
         "network": network.name,
-        "alpha": width_multiplier,
-        "size": size,
+        "alpha": alphas if several else width_multiplier,
+        "size": sizes if several else size,
         "weights": str(weights) if weights else None,
         "teacher": str(teacher) if teacher else None,
         "source": data.source,
@@ -87,6 +96,8 @@ def train(
     }
     keras.utils.set_random_seed(settings.seed)
     network = as_trained(network, weights, width_multiplier) if weights else network
+    if several:
+        _require_elastic(network, settings)
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     if settings.cache_features and tensorboard:
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
@@ -105,11 +116,17 @@ def train(
         result = fit_head(model, data, settings, out, state, reporter)
     else:
         logs = out / "tensorboard" if tensorboard else None
-        result = fit(model, data, settings, out, state, reporter, logs, bool(weights), tutor)
+        elastic = (network, members) if several else None
+        result = fit(model, data, settings, out, state, reporter, logs, bool(weights), tutor, elastic)
     if result.failed and not result.state.epoch:
         raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
     card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
     card["training"]["teacher"] = str(teacher) if teacher else None
+    if several:
+        made = Elastic(model, network, width_multiplier, {})
+        with reporter(0, 0) as report:
+            card["elastic"] = {"members": calibrate(made, members, data, settings, report.count)}
+        save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
     publish(out, card)
@@ -120,6 +137,26 @@ def train(
         )
     checkpoint.remove(out)
     return card
+
+
+def _several(values: Any) -> list:
+    """One number or several, ascending, each once."""
+    return sorted(set(values)) if isinstance(values, Sequence) else [values]
+
+
+def _require_elastic(network: Network, settings: Settings) -> None:
+    """Checks that a network can be trained for several widths or resolutions, as the settings ask.
+
+    Raises:
+        UserError: says why not.
+    """
+    if not network.pool:
+        raise UserError(f"{network.title}: its dense layers fit one resolution; give one --alpha and one --size")
+    if network.channels:
+        raise UserError("--weights: of a pruned model no narrower network can be made; give one --alpha and one --size")
+    for option, given in (("--freeze", settings.freeze), ("--ema", settings.ema), ("--patience", settings.patience)):
+        if given:
+            raise UserError(f"{option} is for one width and resolution; leave it out, or give one --alpha and --size")
 
 
 def _advice(settings: Settings, weights: Path | str | None) -> str:

@@ -57,7 +57,7 @@ def fit_head(
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",
     )
-    build(head, len(data.classes))
+    build(head, len(data.classes), len(data.classes))
     good, stopped = logits.get_weights(), None
     with reporter(settings.epochs, steps) as report:
         for epoch in range(settings.epochs):

@@ -2,22 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mobilenets.architectures import Network
 from mobilenets.data import ImageData
 from mobilenets.data.augment import Augment
-from mobilenets.data.loader import Batches, EvaluationBatches
+from mobilenets.data.loader import Batch, Batches, EvaluationBatches
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
+from mobilenets.models.elastic import Member
 from mobilenets.training import checkpoint, logs
 from mobilenets.training.distill import Lesson
+from mobilenets.training.elastic import PASSES, Sandwich, Widest
 from mobilenets.training.optimizer import layer_rates, make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -50,6 +54,7 @@ def fit(
     tensorboard: Path | None = None,
     from_weights: bool = False,
     teacher: keras.Model | None = None,
+    elastic: tuple[Network, Sequence[Member]] | None = None,
 ) -> Result:
     """Trains ``model`` in place from ``state`` to the last epoch.
 
@@ -67,12 +72,13 @@ def fit(
         tensorboard: where to write logs for TensorBoard, or None.
         from_weights: whether ``model`` was trained before, which asks for a lower learning rate.
         teacher: of `mobilenets.training.distill.load_teacher`, to learn from besides the labels.
+        elastic: the table of ``model`` and the widths and resolutions, its own among them, to train it for.
 
     Raises:
         UserError: the disk is full, or an image can no longer be read.
     """
     size = model.input_shape[1]
-    batches = _batches(data, settings, size)
+    batches = training_batches(data, settings, size)
     steps = batches.steps
     _set_precision(model, settings.precision)
     for layer in model.layers:
@@ -81,8 +87,10 @@ def fit(
     if teacher:
         lesson = Lesson(teacher, len(data.classes), settings.temperature, settings.teaching, settings.hint)
     networks = logits_model(model, features=bool(teacher and settings.hint))
-    rate, variables = peak_rate(settings, from_weights), networks.trainable_variables
-    optimizer = make_optimizer(settings, variables, steps, rate, layer_rates(networks, settings.layer_decay))
+    rate, rates = peak_rate(settings, from_weights), layer_rates(networks, settings.layer_decay)
+    networks = Widest(networks) if elastic else networks
+    passes = PASSES if elastic else 1
+    optimizer = make_optimizer(settings, networks.trainable_variables, steps, rate, rates, passes)
     networks.compile(
         optimizer=optimizer,
         loss=lesson.loss if lesson else keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -90,7 +98,15 @@ def fit(
         jit_compile=keras.backend.backend() == "jax",
     )
     optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
-    build(networks, lesson.width if lesson else len(data.classes))
+    build(networks, lesson.width if lesson else len(data.classes), len(data.classes))
+    sandwich = Sandwich(networks, *elastic, settings.seed) if elastic else None
+
+    def step(images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, number: int) -> dict[str, Any]:
+        labels = lesson.told(images, labels) if lesson else labels
+        if sandwich:
+            return sandwich(images, labels, weights, (state.epoch, number))
+        return networks.train_on_batch(images, labels, weights, return_dict=True)
+
     if state.epoch:
         assign(model.weights, state.model)
         assign(optimizer.variables, state.optimizer)
@@ -105,7 +121,7 @@ def fit(
         while state.epoch < settings.epochs and not stopped:
             began = time.perf_counter()
             report.begin(state.epoch + 1)
-            row = _epoch(networks, batches, state.epoch, report, lesson)
+            row = _epoch(step, batches.epoch(state.epoch), report)
             if row is None:
                 assign(model.weights, state.model)
                 assign(optimizer.variables, state.optimizer)
@@ -142,7 +158,7 @@ def fit(
     return Result(state, stopped, failed)
 
 
-def build(networks: keras.Model, told: int) -> None:
+def build(networks: keras.Model, told: int, said: int) -> None:
     """Makes the variables of a compiled model's optimizer and metrics before its first step.
 
     TensorFlow traces a step that makes variables twice, which takes seconds.
@@ -150,9 +166,10 @@ def build(networks: keras.Model, told: int) -> None:
     Args:
         networks: the model.
         told: length of what it is told of an image.
+        said: length of what it says of one, at least.
     """
     networks.optimizer.build(networks.trainable_variables)
-    labels, logits = np.zeros((1, told), np.float32), np.zeros((1, networks.output_shape[-1]), np.float32)
+    labels, logits = np.zeros((1, told), np.float32), np.zeros((1, said), np.float32)
     networks.compute_metrics(None, keras.ops.convert_to_tensor(labels), keras.ops.convert_to_tensor(logits), None)
     networks.reset_metrics()
 
@@ -162,15 +179,11 @@ def not_a_number(epoch: int) -> str:
     return f"the loss became NaN or infinite in epoch {epoch}"
 
 
-def _epoch(
-    networks: keras.Model, batches: Batches, number: int, report: Reporter, lesson: Lesson | None
-) -> dict[str, float] | None:
+def _epoch(step: Callable, batches: Iterator[Batch], report: Reporter) -> dict[str, float] | None:
     """One pass over the images; None where the loss stops being a number."""
     loss = accuracy = 0.0
-    for done, (images, labels, weights) in enumerate(batches.epoch(number), start=1):
-        uniform = bool((weights == 1).all())
-        labels = lesson.told(images, labels) if lesson else labels
-        results = networks.train_on_batch(images, labels, None if uniform else weights, return_dict=True)
+    for done, (images, labels, weights) in enumerate(batches, start=1):
+        results = step(images, labels, None if (weights == 1).all() else weights, done)
         if not math.isfinite(results["loss"]):
             return None
         loss += float(results["loss"])
@@ -179,7 +192,8 @@ def _epoch(
     return {"loss": loss / done, "accuracy": accuracy / done}
 
 
-def _batches(data: ImageData, settings: Settings, size: int) -> Batches:
+def training_batches(data: ImageData, settings: Settings, size: int) -> Batches:
+    """The images to train on, as the settings ask for them."""
     crop = settings.crop
     if crop == "auto":
         crop = "pad" if data.native_size and data.native_size < TINY else "resized"

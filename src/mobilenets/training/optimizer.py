@@ -22,6 +22,7 @@ def make_optimizer(
     steps: int,
     rate: float | None = None,
     layer_rates: dict[str, float] | None = None,
+    passes: int = 1,
 ) -> keras.optimizers.Optimizer:
     """Makes the optimizer for ``variables``: linear warm-up, then a cosine to 0 at the last step.
 
@@ -34,10 +35,11 @@ def make_optimizer(
         steps: an epoch.
         rate: the peak; None takes `peak_rate`.
         layer_rates: of `layer_rates`; weight decay takes no part in it.
+        passes: networks that share the variables and take part in each step; their gradients are added up.
     """
-    total = max(2, steps * settings.epochs)
-    warmup = min(round(settings.warmup_epochs * steps), total - 1)
-    peak = rate or peak_rate(settings)
+    total = max(2, steps * settings.epochs) * passes  # the schedule counts them one by one
+    warmup = min(round(settings.warmup_epochs * steps) * passes, total - 1)
+    peak = (rate or peak_rate(settings)) * passes  # Keras takes the mean of them
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,
         decay_steps=total - warmup,
@@ -52,6 +54,7 @@ def make_optimizer(
         # Over about the last twentieth of the run, and never fewer than ten steps.
         "ema_momentum": 1 - 1 / max(10.0, total / 20),
         "ema_overwrite_frequency": None,
+        "gradient_accumulation_steps": passes if passes > 1 else None,
     }
     if settings.optimizer == "adamw":
         optimizer = (LayerwiseAdamW if layer_rates else keras.optimizers.AdamW)(**common)

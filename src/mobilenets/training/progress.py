@@ -36,6 +36,12 @@ class Reporter:
             self.bar.remove_task(task)
         self.task = self.bar.add_task(f"epoch {epoch}/{self.epochs}", total=self.steps, loss="")
 
+    def count(self, what: str, done: int, total: int) -> None:
+        """Shows how much is done of something that is no epoch."""
+        if not self.bar.task_ids:
+            self.task = self.bar.add_task(what, total=total, loss="")
+        self.bar.update(self.task, completed=done)
+
     def step(self, loss: float) -> None:
         """A step is done; ``loss`` is the epoch's mean so far."""
         self.bar.update(self.task, advance=1, loss=f"loss {loss:.3f}")

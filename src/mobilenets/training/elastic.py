@@ -1,0 +1,110 @@
+"""Training one set of weights for several widths and resolutions at once.
+
+In every step the widest network learns from the labels at the largest resolution; narrower ones learn on the same
+images what it says of them, the narrowest always and others drawn at random, at resolutions drawn at random (sandwich
+rule and in-place distillation, arXiv 1903.05134, sections 3.2 and 3.3; resolutions, arXiv 1909.12978, section 3.2).
+Their gradients are added up before the weights change, so that a step needs no more memory than the widest network's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mobilenets.architectures import Network
+from mobilenets.data.images import resize
+from mobilenets.models import keras
+from mobilenets.models.elastic import Member, SubNetwork, sub_network
+
+ops = keras.ops
+PASSES = 3  # networks a step: the widest, the narrowest and one drawn at random
+
+
+class Widest(keras.Model):
+    """The widest network; a step of training it tells its logits, besides its metrics."""
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__(name=network.name)
+        self.network = network
+        self.built = True
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Logits (batch, classes)."""
+        return self.network(images, training=training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """The metrics, and under ``logits`` what was computed of this batch."""
+        return super().compute_metrics(x, y, y_pred, sample_weight) | {"logits": y_pred}
+
+
+class Sandwich:
+    """Steps of training all the networks of a grid.
+
+    Args:
+        widest: compiled.
+        network: the table.
+        members: the networks that can be drawn, the widest at the largest resolution among them.
+        seed: of what is drawn.
+        passes: networks a step, at least 2.
+    """
+
+    def __init__(
+        self, widest: Widest, network: Network, members: Sequence[Member], seed: int, passes: int = PASSES
+    ) -> None:
+        self._widest, self._network, self._seed, self._passes = widest, network, seed, passes
+        self._classes = widest.network.get_layer("logits").units
+        self._members = sorted(members)
+        self._made: dict[Member, SubNetwork] = {}
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, place: tuple[int, int]
+    ) -> dict[str, float]:
+        """One step.
+
+        Args:
+            images: (batch, size, size, channels), 0..255, of the largest resolution.
+            labels: what the widest is told of them.
+            weights: (batch,), or None where all count alike.
+            place: epoch and step, on which alone depends what is drawn.
+
+        Returns:
+            The widest network's ``loss`` and ``accuracy``, means since the epoch began.
+        """
+        results = self._widest.train_on_batch(images, labels, weights, return_dict=True)
+        wanted = np.asarray(ops.convert_to_numpy(results.pop("logits")), np.float32)[:, : self._classes]
+        for member in self._drawn(place):
+            self._sub(member).train_on_batch(_at_size(images, member[1]), wanted, weights)
+        return results
+
+    def _drawn(self, place: tuple[int, int]) -> list[Member]:
+        """Which networks take part in a step, besides the widest."""
+        rng = np.random.default_rng([self._seed, *place])
+        rest = self._members[:-1]
+        narrowest = [member for member in rest if member[0] == rest[0][0]]
+        first = narrowest[rng.integers(len(narrowest))]
+        return [first, *(rest[index] for index in rng.integers(len(rest), size=self._passes - 2))]
+
+    def _sub(self, member: Member) -> SubNetwork:
+        if member not in self._made:
+            sub = sub_network(self._widest.network, self._classes, self._network, *member, logits=True)
+            policies = {layer.name: layer.dtype_policy for layer in self._widest.network.layers}
+            for layer in sub.own.layers:
+                layer.dtype_policy = policies.get(layer.name, layer.dtype_policy)
+            sub.compile(
+                optimizer=self._widest.optimizer, loss=_divergence, jit_compile=keras.backend.backend() == "jax"
+            )
+            self._made[member] = sub
+        return self._made[member]
+
+
+def _divergence(wanted: Any, given: Any) -> Any:
+    """Of the probabilities of one network's logits from another's, for each image (batch,)."""
+    wanted, given = ops.log_softmax(wanted), ops.log_softmax(given)
+    return ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
+
+
+def _at_size(images: np.ndarray, size: int) -> np.ndarray:
+    """Smaller images, made as those of a data set are."""
+    if images.shape[1] == size:
+        return images
+    return np.stack([resize(image, size, size) for image in images])
