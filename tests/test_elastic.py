@@ -39,8 +39,15 @@ def all_values(model: keras.Model) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.trainable_variables]
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize(("name", "size"), [("v1", 32), ("v2", 32), ("v3_small", 32), ("v4_conv_small", 64)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param("v1", 32, marks=pytest.mark.backend),
+        pytest.param("v2", 32),
+        pytest.param("v3_small", 32, marks=pytest.mark.backend),
+        pytest.param("v4_conv_small", 64),
+    ],
+)
 def test_a_slice_of_the_widest_is_the_narrower_network(name, size):
     table = network(name)
     keras.utils.set_random_seed(0)

@@ -263,7 +263,7 @@ def _described(
     card: dict[str, Any], directory: Path, options: Options, settings: Settings, work: Work, command: str
 ) -> dict[str, Any]:
     """The new model's card, but for what is measured."""
-    dropped = ("artifacts", "refused", "metrics", "speed", "channels", KEY)
+    dropped = ("artifacts", "refused", "metrics", "speed", "channels", "elastic", KEY)
     kept = {key: value for key, value in card.items() if key not in dropped}
     channels = {"channels": dict(work.network.channels)} if work.network.channels else {}
     made = {

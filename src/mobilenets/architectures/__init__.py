@@ -3,6 +3,7 @@
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
 from mobilenets.architectures.narrow import Channels, Group, channel_groups, macs_by_groups
 from mobilenets.architectures.networks import (
+    SMALL_IMAGE,
     Network,
     check,
     effective_resolution,
@@ -29,6 +30,7 @@ __all__ = [
     "FAMILY",
     "NETWORKS",
     "RESNET50",
+    "SMALL_IMAGE",
     "V1",
     "V2",
     "V3_LARGE",

@@ -103,14 +103,14 @@ def logits_model(model: keras.Model, features: bool = False) -> keras.Model:
     return keras.Model(model.input, output, name=f"{model.name}_logits")
 
 
-def at_size(model: keras.Model, size: int) -> keras.Model:
+def at_size(model: keras.Model, size: int | None) -> keras.Model:
     """A classifier for images of another size, with copies of the same weights.
 
     Where the model resizes images to ``size`` itself, nothing is left to resize.
 
     Args:
         model: any that averages its features over the image.
-        size: pixels.
+        size: pixels; None for images of any size, which attention does not take.
 
     Raises:
         UserError: its layers do not fit images of that size.

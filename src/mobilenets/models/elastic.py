@@ -67,7 +67,7 @@ class SubNetwork(keras.Model):
         """
         network = self._parts()[1]
         size = tuple(network.input_shape[1:3])
-        if tuple(images.shape[1:3]) != size:
+        if size[0] and tuple(images.shape[1:3]) != size:
             images = ops.image.resize(ops.cast(images, "float32"), size, data_format="channels_last")
         statistics = [variable.value for variable in network.non_trainable_variables]
         outputs, _ = network.stateless_call(self.slices(), statistics, images, training=training)

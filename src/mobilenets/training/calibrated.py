@@ -46,9 +46,10 @@ def calibrate(
     for index, (alpha, size) in enumerate(members):
         if progress:
             progress("widths and resolutions", index, len(members))
+        model = elastic.model
         if (alpha, size) != elastic.widest:
-            elastic.statistics[alpha, size] = statistics_of(calibrated(elastic, (alpha, size), data, settings))
-        model = elastic.extract((alpha, size))
+            model = calibrated(elastic, (alpha, size), data, settings)
+            elastic.statistics[alpha, size] = statistics_of(model)
         outputs, labels = probabilities(predictor(model), EvaluationBatches(data.val, size, settings.batch_size))
         layers = write_out(elastic.network, (size, size, 3), len(data.classes), alpha)
         totals = cost(layers)

@@ -6,17 +6,22 @@ rule and in-place distillation, arXiv 1903.05134, sections 3.2 and 3.3; resoluti
 Their gradients are added up before the weights change, so that a step needs no more memory than the widest network's.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import Network
+from mobilenets.architectures import SMALL_IMAGE, Network
 from mobilenets.data.images import resize
 from mobilenets.models import keras
+from mobilenets.models.builder import at_size
 from mobilenets.models.elastic import Member, SubNetwork, sub_network
+from mobilenets.models.layers import MultiQueryAttention
 
 ops = keras.ops
+# That images of a second size make TensorFlow trace a step once more is meant, and no user can act on it.
+logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
 PASSES = 3  # networks a step: the widest, the narrowest and one drawn at random
 
 
@@ -53,8 +58,9 @@ class Sandwich:
     ) -> None:
         self._widest, self._network, self._seed, self._passes = widest, network, seed, passes
         self._classes = widest.network.get_layer("logits").units
+        self._fixed = any(isinstance(layer, MultiQueryAttention) for layer in widest.network.layers)
         self._members = sorted(members)
-        self._made: dict[Member, SubNetwork] = {}
+        self._made: dict[Any, SubNetwork] = {}
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, place: tuple[int, int]
@@ -85,16 +91,26 @@ class Sandwich:
         return [first, *(rest[index] for index in rng.integers(len(rest), size=self._passes - 2))]
 
     def _sub(self, member: Member) -> SubNetwork:
-        if member not in self._made:
-            sub = sub_network(self._widest.network, self._classes, self._network, *member, logits=True)
-            policies = {layer.name: layer.dtype_policy for layer in self._widest.network.layers}
+        """A network of the width that takes images of the size.
+
+        One serves all sizes, if it may: TensorFlow then traces two steps for a width instead of one for every size,
+        and keeps them in memory.
+        """
+        alpha, size = member
+        form = "small" if size < SMALL_IMAGE else "usual"  # whose stems step differently
+        key = (alpha, size if self._fixed else form)
+        if key not in self._made:
+            whole = self._widest.network
+            own = sub_network(whole, self._classes, self._network, *member).own
+            sub = SubNetwork(whole, own if self._fixed else at_size(own, None), logits=True)
+            policies = {layer.name: layer.dtype_policy for layer in whole.layers}
             for layer in sub.own.layers:
                 layer.dtype_policy = policies.get(layer.name, layer.dtype_policy)
             sub.compile(
                 optimizer=self._widest.optimizer, loss=_divergence, jit_compile=keras.backend.backend() == "jax"
             )
-            self._made[member] = sub
-        return self._made[member]
+            self._made[key] = sub
+        return self._made[key]
 
 
 def _divergence(wanted: Any, given: Any) -> Any:
