@@ -259,6 +259,17 @@ def test_missing_parts_leave_no_headings(tmp_path, card):
     assert "None" not in page.text
 
 
+def test_several_widths_are_a_row_each_and_weights_alone_in_int8_are_told(tmp_path):
+    sizes = [(0.25, 160, 0.8123), (1.0, 160, 0.9), (1.0, 224, 0.9456)]
+    members = [{"width_multiplier": a, "resolution": size, "accuracy": top, "macs": 10**7} for a, size, top in sizes]
+    file = {"file": "export/model_int8.onnx", "precision": "int8", "computed": "float32", "input_dtype": "uint8"}
+    (tmp_path / "card.json").write_text(json.dumps({"elastic": {"members": members}, "artifacts": [file]}))
+    page = Page(render(tmp_path))
+    assert page.headings[1:] == ["Files", "Every width and resolution", "Use it, or make it again"]
+    assert "160 px 224 px α 0.25 81.2 % 10.0 M MACs – α 1 90.0 % 10.0 M MACs 94.6 % 10.0 M MACs" in page.text
+    assert "int8 weights, computed in float32, uint8 images" in page.text
+
+
 def test_each_part_may_be_missing(tmp_path):
     card, _, _ = full_card(["a", "b", "c"])
     for part in card:

@@ -123,7 +123,19 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "settings": _flat(card.get("training")),
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
+        "elastic": _elastic(card),
     }
+
+
+def _elastic(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The networks of several widths and resolutions, a row for each width."""
+    found = {
+        (entry["width_multiplier"], entry["resolution"]): entry
+        for entry in (card.get("elastic") or {}).get("members") or []
+    }
+    alphas, sizes = (sorted({member[index] for member in found}) for index in (0, 1))
+    rows = [{"alpha": alpha, "cells": [found.get((alpha, size)) for size in sizes]} for alpha in alphas]
+    return {"sizes": sizes, "rows": rows} if rows else None
 
 
 def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
