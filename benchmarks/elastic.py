@@ -1,0 +1,157 @@
+"""Whether one training for all widths and resolutions is as good as one for each, and what it costs.
+
+    # four hours on two cores
+    python benchmarks/elastic.py --runs runs/elastic
+    python benchmarks/elastic.py --runs runs/elastic --data stamps --alphas 0.25,0.5,0.75,1 --sizes 64,80,96,128 \
+        --epochs 40 --batch 32 --result benchmarks/results/elastic_stamps.json
+
+V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
+the same number of epochs, with two seeds. Those six are then extracted and trained further for 15 % of the epochs.
+Seconds are those of training; what the other networks would take alone follows from their multiply-accumulates by the
+line through the six. What --runs holds already is not trained again.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from mobilenets.architectures import cost, network, write_out
+from mobilenets.card import environment, now, read_card
+from mobilenets.data import load
+from mobilenets.files import write_json
+from mobilenets.selection.extract import extract
+from mobilenets.training.classify import train
+from mobilenets.training.settings import Settings
+
+RESULTS = Path(__file__).parent / "results"
+TUNED = 0.15  # of the epochs, after a network was extracted
+
+
+def chosen(alphas: list[float], sizes: list[int]) -> list[tuple[float, int]]:
+    """The networks that are trained alone: the corners, and two between."""
+    corners = itertools.product((alphas[0], alphas[-1]), (sizes[0], sizes[-1]))
+    return sorted({*corners, (alphas[1], sizes[-2]), (alphas[-2], sizes[1])})
+
+
+class Bench:
+    """Everything that is trained, each in a directory of its own.
+
+    Args:
+        options: of the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.data, self.table = options, load(options.data), network(options.net)
+
+    def train(self, name: str, alpha: Any, size: Any, seed: int, epochs: int, **more: Any) -> dict[str, Any]:
+        """The card of a model, trained unless it is there."""
+        out = self.options.runs / f"{self.options.data}_{self.options.net}_{self.options.epochs}_{name}_{seed}"
+        if (out / "card.json").is_file():
+            return read_card(out)
+        warmup = min(1.0, epochs / 4)
+        settings = Settings(epochs=epochs, batch_size=self.options.batch, warmup_epochs=warmup, seed=seed)
+        return train(self.data, out, self.table, alpha, size, settings, overwrite=True, **more)
+
+    def macs(self, alpha: float, size: int) -> int:
+        """Multiply-accumulates of a network."""
+        return cost(write_out(self.table, (size, size, 3), len(self.data.classes), alpha)).macs
+
+    def seed(self, seed: int, alphas: list[float], sizes: list[int]) -> dict[str, Any]:
+        """Everything with one seed."""
+        epochs = self.options.epochs
+        card = self.train("elastic", alphas, sizes, seed, epochs)
+        directory = self.options.runs / f"{self.options.data}_{self.options.net}_{epochs}_elastic_{seed}"
+        found = {(row["width_multiplier"], row["resolution"]): row["accuracy"] for row in card["elastic"]["members"]}
+        rows = []
+        for alpha, size in chosen(alphas, sizes):
+            alone = self.train(f"{alpha:g}_{size}", alpha, size, seed, epochs)
+            cut = self.options.runs / "extracted"
+            extract(directory, cut, alpha, size, overwrite=True)
+            more = max(1, round(TUNED * epochs))
+            tuned = self.train(f"tuned_{alpha:g}_{size}", alpha, size, seed, more, weights=cut)
+            rows.append(
+                {
+                    "width_multiplier": alpha,
+                    "resolution": size,
+                    "macs": self.macs(alpha, size),
+                    "alone": alone["metrics"]["accuracy"],
+                    "elastic": found[alpha, size],
+                    "tuned": tuned["metrics"]["accuracy"],
+                    "tuned_epochs": more,
+                    "alone_seconds": alone["training"]["seconds"],
+                    "tuned_seconds": tuned["training"]["seconds"],
+                }
+            )
+            print(rows[-1], flush=True)
+        return {
+            "seed": seed,
+            "elastic_seconds": card["training"]["seconds"],
+            "members": card["elastic"]["members"],
+            "rows": rows,
+        }
+
+
+def summary(seeds: list[dict[str, Any]], macs: list[int]) -> dict[str, Any]:
+    """The goals' numbers, of the means over the seeds."""
+    rows = [row for seed in seeds for row in seed["rows"]]
+    mean = {
+        key: np.mean([[row[key] for row in seed["rows"]] for seed in seeds], axis=0)
+        for key in ("alone", "elastic", "tuned")
+    }
+    slope, start = np.polyfit([row["macs"] for row in rows], [row["alone_seconds"] for row in rows], 1)
+    every = float(sum(start + slope * count for count in macs))
+    elastic = float(np.mean([seed["elastic_seconds"] for seed in seeds]))
+    tuned = max(row["tuned_seconds"] for row in rows)
+    off = {key: (100 * (mean[key] - mean["alone"])).round(2).tolist() for key in ("elastic", "tuned")}
+    return {
+        "elastic_minus_alone_points": off["elastic"],
+        "tuned_minus_alone_points": off["tuned"],
+        "mean_elastic_minus_alone": round(float(np.mean(off["elastic"])), 2),
+        "mean_tuned_minus_alone": round(float(np.mean(off["tuned"])), 2),
+        "kendall_tau": round(float(kendalltau(mean["elastic"], mean["alone"]).statistic), 3),
+        "seconds_all_alone": round(every, 1),
+        "seconds_elastic": round(elastic, 1),
+        "seconds_tuning_at_most": round(tuned, 1),
+        "share_of_time": round((elastic + tuned) / every, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="where trained models are kept")
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--net", default="v1")
+    parser.add_argument("--alphas", default="0.125,0.25,0.375,0.5")
+    parser.add_argument("--sizes", default="16,20,24,28")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--result", type=Path, default=RESULTS / "elastic.json")
+    options = parser.parse_args()
+    alphas = sorted(map(float, options.alphas.split(",")))
+    sizes = sorted(map(int, options.sizes.split(",")))
+    bench, seeds = Bench(options), []
+    macs = [bench.macs(alpha, size) for alpha in alphas for size in sizes]
+    for seed in range(options.seeds):
+        seeds.append(bench.seed(seed, alphas, sizes))
+        result = {
+            "benchmark": "elastic",
+            "measured": now(),
+            "network": options.net,
+            "data": options.data,
+            "epochs": options.epochs,
+            "batch_size": options.batch,
+            "summary": summary(seeds, macs),
+            "seeds": seeds,
+            "environment": environment(),
+        }
+        write_json(options.result, result)
+        print(result["summary"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
