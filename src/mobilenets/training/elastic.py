@@ -74,7 +74,7 @@ class Sandwich:
             place: epoch and step, on which alone depends what is drawn.
 
         Returns:
-            The widest network's ``loss`` and ``accuracy``, means since the epoch began.
+            The widest network's ``loss`` and ``accuracy`` on them.
         """
         results = self._widest.train_on_batch(images, labels, weights, return_dict=True)
         wanted = np.asarray(ops.convert_to_numpy(results.pop("logits")), np.float32)[:, : self._classes]
