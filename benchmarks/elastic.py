@@ -1,14 +1,16 @@
 """Whether one training for all widths and resolutions is as good as one for each, and what it costs.
 
-    # four hours on two cores
+    # forty minutes on one core that other work shared; the result in results/elastic.json
+    python benchmarks/elastic.py --runs runs/elastic --epochs 4 --seeds 1
+    # longer, which has not been run yet, and a harder data set
     python benchmarks/elastic.py --runs runs/elastic
     python benchmarks/elastic.py --runs runs/elastic --data stamps --alphas 0.25,0.5,0.75,1 --sizes 64,80,96,128 \
         --epochs 40 --batch 32 --result benchmarks/results/elastic_stamps.json
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
-the same number of epochs, with two seeds. Those six are then extracted and trained further for 15 % of the epochs.
-Seconds are those of training; what the other networks would take alone follows from their multiply-accumulates by the
-line through the six. What --runs holds already is not trained again.
+the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
+one at least. Seconds are those of training; what the other networks would take alone follows from their
+multiply-accumulates by the line through the six. What --runs holds already is not trained again.
 """
 
 import argparse

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from mobilenets import display, options
-from mobilenets.errors import UserError
 from mobilenets.options import (
     Hint,
     Json,
@@ -140,13 +139,9 @@ def train(
 
 def _sizes(rho: str | None, size: str | None, resolution: int, default: int | None) -> list[int]:
     """Pixels of the image's side, of --rho or --size."""
-    if rho is not None and size is not None:
-        raise UserError("--rho and --size say the same in two ways; give one of them")
-    if rho is not None:
-        return [options.pixels(share, None, resolution) for share in options.several(rho, "--rho", float)]
-    if size is not None:
-        return [options.pixels(None, pixels, resolution) for pixels in options.several(size, "--size", int)]
-    return [options.pixels(None, None, resolution, default)]
+    shares = [None] if rho is None else options.several(rho, "--rho", float)
+    sides = [None] if size is None else options.several(size, "--size", int)
+    return [options.pixels(share, side, resolution, default) for share in shares for side in sides]
 
 
 def load(source: str, seed: int, val_fraction: float) -> Any:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -59,6 +60,17 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_arrays(path: Path | str, arrays: dict[str, Any]) -> None:
+    """Writes named arrays as ``.npz``, whole or not at all."""
+    import numpy as np
+
+    with writing(path) as temporary:
+        # Packed in memory first: zipfile, closing a file on a full disk, would hide the disk's own error.
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def sha256(path: Path | str) -> str:

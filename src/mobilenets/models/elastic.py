@@ -5,7 +5,6 @@ of its variables, only the shapes are used to cut what it computes with out of t
 statistics of batch normalization cannot be shared: every sub-network has its own.
 """
 
-import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from mobilenets import card as cards
 from mobilenets.architectures import Network, check, effective_resolution, network
 from mobilenets.errors import UserError
-from mobilenets.files import writing
+from mobilenets.files import write_arrays
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
 from mobilenets.models.saving import load_model
@@ -43,7 +42,8 @@ class SubNetwork(keras.Model):
         super().__init__(name=f"{own.name}_sub")
         self.whole = whole
         # Neither is a layer of this one: their variables are told below.
-        self._parts = lambda: (own, logits_model(own) if logits else own)
+        network = logits_model(own) if logits else own
+        self._parts = lambda: (own, network)
         self.jit_compile = keras.backend.backend() == "jax"
         self.built = True
 
@@ -202,10 +202,7 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
         for (alpha, size), values in statistics.items()
         for index, value in enumerate(values)
     }
-    with writing(path) as temporary:
-        buffer = io.BytesIO()  # packed in memory first: zipfile would hide the error of a full disk
-        np.savez(buffer, **arrays)
-        temporary.write_bytes(buffer.getbuffer())
+    write_arrays(path, arrays)
 
 
 def load_elastic(directory: Path | str) -> Elastic:

@@ -55,7 +55,7 @@ def extract(
     model = _model(elastic, member, card, data, directory)
     made = cards.begin(elastic.network, *member, card["classes"], command) | {
         "data": card["data"],
-        "training": card["training"],
+        "training": card.get("training", {}),
         "extracted_from": str(directory),
     }
     cards.clear(out)
@@ -71,7 +71,7 @@ def _model(elastic: Elastic, member: Member, card: dict[str, Any], data: ImageDa
     if not len(data.train):
         raise UserError(f"{directory}: its card names no images to train on, which a width between others needs")
     known = {field.name for field in fields(Settings)}
-    settings = Settings(**{key: value for key, value in card["training"].items() if key in known})
+    settings = Settings(**{key: value for key, value in card.get("training", {}).items() if key in known})
     return calibrated(elastic, member, data, settings)
 
 

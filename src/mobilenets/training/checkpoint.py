@@ -1,6 +1,5 @@
 """The state of a run after an epoch: one file, replaced whole, from which the run goes on as if never stopped."""
 
-import io
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.errors import UserError
-from mobilenets.files import writing
+from mobilenets.files import write_arrays
 
 FILE = "checkpoint.npz"
 
@@ -57,11 +56,7 @@ def save(directory: Path, state: State) -> None:
     arrays = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
     for part in _PARTS:
         arrays |= {f"{part}/{index}": value for index, value in enumerate(getattr(state, part))}
-    with writing(directory / FILE) as temporary:
-        # Packed in memory first: zipfile, closing a file on a full disk, would hide the disk's own error.
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        temporary.write_bytes(buffer.getbuffer())
+    write_arrays(directory / FILE, arrays)
 
 
 def load(directory: Path) -> State | None:
