@@ -59,6 +59,8 @@ bench: $(VENV)/installed peers
 	$(BIN)/python benchmarks/compression.py --runs runs/benchmarks --ported $(V2)
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --alpha 0.5 --epochs 6
 	$(BIN)/python benchmarks/elastic.py --runs runs/benchmarks --epochs 4 --seeds 1
+	taskset -c 1 $(BIN)/python benchmarks/regret.py --run runs/benchmarks/fashion-mnist_v1_4_elastic_0
+	$(BIN)/python benchmarks/deadline.py --run runs/benchmarks/deadline
 	$(BIN)/mobilenets weights $(V2) --net v2 --from torchvision --out runs/benchmarks/imagenet --overwrite
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --data stamps --net v2 --size 96 --batch 32 --epochs 5 \
 		--weights runs/benchmarks/imagenet --result benchmarks/results/pruning_stamps.json

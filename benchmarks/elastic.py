@@ -11,10 +11,15 @@ V1 learns a data set at every width and resolution at once, and six of them (the
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
 one at least. Seconds are those of training; what the other networks would take alone follows from their
 multiply-accumulates by the line through the six. What --runs holds already is not trained again.
+
+``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
+all widths and resolutions of --memory, and for the widest at the largest resolution alone.
 """
 
 import argparse
 import itertools
+import multiprocessing
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,7 @@ from scipy.stats import kendalltau
 
 from mobilenets.architectures import cost, network, write_out
 from mobilenets.card import environment, now, read_card
-from mobilenets.data import load
+from mobilenets.data import ImageData, Split, load
 from mobilenets.files import write_json
 from mobilenets.selection.extract import extract
 from mobilenets.training.classify import train
@@ -97,6 +102,36 @@ class Bench:
         }
 
 
+def _peak(out: Path, alphas: list[float], sizes: list[int], connection: Any) -> None:
+    """Trains, and tells how much memory that took at most, in bytes."""
+    import resource
+
+    side = max(sizes)
+    images = np.random.default_rng(0).integers(0, 256, (320, side, side, 3), np.uint8)
+    split = Split(images, np.arange(320) % 4)
+    data = ImageData("noise", "noise", tuple("abcd"), split, split.some(32), side, False, "0" * 64)
+    train(data, out, network("v1"), alphas, sizes, Settings(epochs=3, batch_size=32), quiet=True)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def peak(alphas: list[float], sizes: list[int]) -> int:
+    """Bytes of a process of its own that trains V1."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    with tempfile.TemporaryDirectory() as place:
+        process = context.Process(target=_peak, args=(Path(place) / "run", alphas, sizes, theirs))
+        process.start()
+        found = mine.recv()
+        process.join()
+    return found
+
+
+def memory(alphas: list[float], sizes: list[int]) -> dict[str, Any]:
+    """What training all of them takes, and what the widest alone does."""
+    every, alone = peak(alphas, sizes), peak(alphas[-1:], sizes[-1:])
+    return {"alphas": alphas, "sizes": sizes, "all": every, "widest": alone, "ratio": round(every / alone, 3)}
+
+
 def summary(seeds: list[dict[str, Any]], macs: list[int]) -> dict[str, Any]:
     """The goals' numbers, of the means over the seeds."""
     rows = [row for seed in seeds for row in seed["rows"]]
@@ -132,10 +167,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--memory", default="0.25,0.5,0.75,1@64,80,96,128", help="widths and sizes; nothing for none")
     parser.add_argument("--result", type=Path, default=RESULTS / "elastic.json")
     options = parser.parse_args()
     alphas = sorted(map(float, options.alphas.split(",")))
     sizes = sorted(map(int, options.sizes.split(",")))
+    taken = None
+    if options.memory:
+        widths, _, sides = options.memory.partition("@")
+        taken = memory(sorted(map(float, widths.split(","))), sorted(map(int, sides.split(","))))
+        print(taken, flush=True)
     bench, seeds = Bench(options), []
     macs = [bench.macs(alpha, size) for alpha in alphas for size in sizes]
     for seed in range(options.seeds):
@@ -148,6 +189,7 @@ def main() -> None:
             "epochs": options.epochs,
             "batch_size": options.batch,
             "summary": summary(seeds, macs),
+            "memory": taken,
             "seeds": seeds,
             "environment": environment(),
         }

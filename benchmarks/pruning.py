@@ -15,6 +15,7 @@ float32 files, before and after timed in turns.
 
 import argparse
 import gzip
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--weights", help="to start the wide network from")
     parser.add_argument("--epochs", type=int, default=4, help="of the wide network, where it is not there")
     parser.add_argument("--result", type=Path, default=RESULTS / "pruning.json")
+    parser.add_argument("--resume", action="store_true", help="keep what the result holds already")
     options = parser.parse_args()
     case = Case(load(options.data), options.net, options.alpha, options.size, options.batch)
     directory = options.runs / f"{options.data}_{options.net}_{options.alpha:g}_{options.size}"
@@ -169,6 +171,10 @@ def main() -> None:
         "narrower": [],
     }
 
+    if options.resume:
+        known = json.loads(options.result.read_text())
+        result |= {key: known[key] for key in ("criteria", "pruned", "narrower")}
+
     def keep(kind: str, found: dict[str, Any]) -> dict[str, Any]:
         result[kind].append(found)
         shown = {key: value for key, value in found.items() if key != "channels"}
@@ -183,13 +189,16 @@ def main() -> None:
         once = case.train(place / "wide", options.alpha, 1, weights=options.weights)["training"]["seconds"]
         wide = card["training"]["epochs_run"] * once
         result["training_seconds"] = round(wide, 1)
-        for criterion in CRITERIA:
+        for criterion in CRITERIA[len(result["criteria"]) :]:
             keep("criteria", pruned(directory, place / criterion, case.batch, SHARES[-1], criterion, 1, 1))
-        for share in SHARES:
-            out = place / f"pruned{share}"
-            found = keep("pruned", pruned(directory, out, case.batch, share, CRITERIA[0], 3, 6))
-            seconds = wide + found["training_seconds"]
-            keep("narrower", case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds))
+        for number, share in enumerate(SHARES):
+            if number == len(result["pruned"]):
+                out = place / f"pruned{share}"
+                keep("pruned", pruned(directory, out, case.batch, share, CRITERIA[0], 3, 6))
+            if number == len(result["narrower"]):
+                found = result["pruned"][number]
+                seconds = wide + found["training_seconds"]
+                keep("narrower", case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+from exported import samples
 from once import once
 
 
@@ -39,26 +40,38 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def demo(place):
-    """What `mobilenets demo --json` prints, in a process of its own as a user runs it, and where."""
+def job(place):
+    """The main job on handwritten digits, each verb in a process of its own as a user runs it.
+
+    Gives the model directory, and what was printed: ``keras`` and ``file`` (metrics), ``artifact``, ``predictions``.
+    """
 
     def make(directory):
-        done = subprocess.run(
-            [sys.executable, "-m", "mobilenets", "demo", "--json"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""  # nothing of TensorFlow's
-        (directory / "printed.json").write_text(done.stdout)
+        def printed(*words):
+            command = [sys.executable, "-m", "mobilenets", *map(str, words), "--json"]
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""  # nothing of TensorFlow's
+            return json.loads(done.stdout)
 
-    made = once(place / "demo", make)
-    return made / "runs" / "demo", json.loads((made / "printed.json").read_text())
+        settings = ("--alpha", 0.25, "--size", 32, "--epochs", 20, "--batch-size", 32, "--warmup", 2)
+        card = printed("train", "digits", *settings, "--out", "run")
+        (artifact,) = printed("export", "run")["artifacts"]
+        samples(directory / "run" / "samples")
+        found = printed("predict", "run", directory / "run" / "samples", "--runtime", "litert")
+        known = {
+            "keras": card["metrics"],
+            "file": artifact["metrics"],
+            "artifact": artifact,
+            "predictions": found["images"],
+        }
+        (directory / "printed.json").write_text(json.dumps(known))
+
+    made = once(place / "job", make)
+    return made / "run", json.loads((made / "printed.json").read_text())
 
 
 @pytest.fixture
-def model(demo, tmp_path):
-    """A copy of the demo's model directory that a test may spoil."""
-    return shutil.copytree(demo[0], tmp_path / "model")
+def model(job, tmp_path):
+    """A copy of that model directory that a test may spoil."""
+    return shutil.copytree(job[0], tmp_path / "model")

@@ -40,6 +40,19 @@ def _export(directory: Path) -> None:
         export.export(directory, HERE, PRECISIONS)
 
 
+def elastic_run(place: Path) -> Path:
+    """What ``mobilenets train digits --alpha 0.125,0.25 --size 16,32`` makes in three epochs."""
+
+    def make(directory: Path) -> None:
+        from mobilenets.training.classify import train
+        from mobilenets.training.settings import Settings
+
+        settings = Settings(epochs=3, batch_size=32)
+        train(load("digits"), directory / "run", V1, [0.125, 0.25], [16, 32], settings, quiet=True)
+
+    return once(place / "elastic", make) / "run"
+
+
 def copy(place: Path, directory: Path, *files: str) -> Path:
     """A copy that a test may spoil, with those of the files in ``export/`` alone whose names begin so."""
     target = directory / "model"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exported import card_of, one_line, write_card
+from exported import card_of, elastic_run, one_line, write_card
 from mobilenets import options
 from mobilenets.architectures import V1, network
 from mobilenets.errors import UserError
@@ -214,14 +214,9 @@ def test_what_is_no_list_or_range_is_one_line(text):
 
 
 @pytest.fixture(scope="module")
-def elastic(tmp_path_factory):
+def elastic(place):
     """What ``mobilenets train digits --alpha 0.125,0.25 --size 16,32`` makes in three epochs."""
-    from mobilenets.data import load
-
-    out = tmp_path_factory.mktemp("elastic") / "run"
-    settings = Settings(epochs=3, batch_size=32)
-    train(load("digits"), out, V1, [0.125, 0.25], [16, 32], settings, quiet=True)
-    return out
+    return elastic_run(place)
 
 
 def test_an_extracted_network_is_an_ordinary_model(elastic, cli, tmp_path):

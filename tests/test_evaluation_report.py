@@ -270,6 +270,54 @@ def test_several_widths_are_a_row_each_and_weights_alone_in_int8_are_told(tmp_pa
     assert "int8 weights, computed in float32, uint8 images" in page.text
 
 
+CHOSEN = {
+    "budget": {"latency_ms": 5, "size_kb": 500},
+    "shares": {"latency_ms": 0.8, "size_kb": 0.5},
+    "metric": "f1",
+    "winner": {"width_multiplier": 0.5, "resolution": 96, "precision": "int8", "runtime": "litert", "macro_f1": 0.9},
+    "runners_up": [{"width_multiplier": 0.25, "resolution": 64, "precision": "int8", "runtime": "litert"}],
+    "steps": [{"limit": "latency_ms", "needs": 6.0, "row": {"width_multiplier": 1, "resolution": 128}}],
+    "stages": [{"stage": "extracted", "macro_f1": 0.8}, {"stage": "tuned", "macro_f1": 0.9}],
+    "fitting": 3,
+    "considered": 32,
+    "notes": ["<b>measured</b> again"],
+}
+
+
+def test_what_a_budget_chose_is_told(tmp_path):
+    (tmp_path / "card.json").write_text(json.dumps({"chosen": CHOSEN}))
+    page = Page(render(tmp_path))
+    for words in ("Chosen by budget", "The best F1 of 32 measured files, of which 3 fit", "trained alone", "next best"):
+        assert words in page.text
+    assert "latency at most 5.00 ms, of which 80.0 % is used; size at most 500 kB" in page.text
+    assert "latency 6.00 ms buys" in page.text
+    assert "<b>measured</b> again." in page.text
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        *("x", [], 1, {}, {"winner": 1}, {"winner": {}}),
+        CHOSEN | {"budget": 1, "shares": "x", "runners_up": 1, "steps": {}, "stages": "y", "notes": 3},
+        CHOSEN | {"runners_up": [1], "steps": [1, {"limit": "x"}, {"limit": "size_kb", "row": 1}], "stages": [2]},
+        CHOSEN | {"budget": {"latency_ms": "fast"}, "steps": [{"limit": "size_kb", "needs": [], "row": {}}]},
+        CHOSEN | {"winner": {"width_multiplier": 10**400, "resolution": [], "macro_f1": "x", "file_bytes": {}}},
+    ],
+)
+def test_nonsense_about_a_choice_is_no_traceback(tmp_path, chosen):
+    (tmp_path / "card.json").write_text(json.dumps({"chosen": chosen}))
+    assert render(tmp_path).is_file()
+
+
+@pytest.mark.parametrize(
+    "elastic",
+    ["x", [1], {"members": 1}, {"members": [1, {"width_multiplier": [], "resolution": 1}, {"resolution": 1}]}],
+)
+def test_nonsense_about_several_widths_is_no_traceback(tmp_path, elastic):
+    (tmp_path / "card.json").write_text(json.dumps({"elastic": elastic}))
+    assert "Every width and resolution" not in Page(render(tmp_path)).headings
+
+
 def test_each_part_may_be_missing(tmp_path):
     card, _, _ = full_card(["a", "b", "c"])
     for part in card:

@@ -25,6 +25,7 @@ _FAMILY = (
     "mobilenet_v4_hybrid_large",
 )
 _FROM = {
+    "DeadlinePredictor": "mobilenets.selection.deadline",
     "classifier": "mobilenets.models.builder",
     "load_elastic": "mobilenets.models.elastic",
     "load_model": "mobilenets.models.saving",

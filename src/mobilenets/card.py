@@ -17,6 +17,8 @@ from mobilenets.files import explain, write_json
 
 FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
+GRID, CHOSEN = "grid", "chosen"  # where its networks were measured, and the one that fits a budget
+STAGES = "stages"  # what stands behind a model that was trained to a budget
 ELASTIC = "elastic.npz"  # where several widths or resolutions were trained: the statistics of every network
 LARGEST_CARD = 64 * 2**20  # bytes
 _REQUIRED = {"task": str, "network": str, "classes": list, "input_shape": list}
@@ -77,7 +79,7 @@ def clear(directory: Path) -> None:
             (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, directory) from error
-    for name in ("pictures", EXPORT, "tensorboard"):
+    for name in ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from mobilenets import __version__, display, display_files, options
 from mobilenets.cli_compress import compress
+from mobilenets.cli_select import choose, extract, grid
 from mobilenets.cli_train import load, train
 from mobilenets.errors import UserError
 from mobilenets.options import (
@@ -106,28 +107,9 @@ def data(
 app.command()(train)
 
 
-@app.command()
-def extract(
-    run: Directory,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.", show_default=False)],
-    alpha: Annotated[float | None, typer.Option(help="Width multiplier α.", show_default="the widest")] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels of the side.", show_default="the largest")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
-    json: Json = False,
-) -> None:
-    """Take the network of one width and size out of one that was trained for several."""
-    from mobilenets.selection.extract import extract as run_it
-
-    card, trained = run_it(run, out, alpha, size, overwrite=overwrite, command=options.command())
-    if not trained:
-        display.warn(
-            ["note: this width and resolution was not trained itself; train it further: mobilenets train --weights"]
-        )
-    if json:
-        display.json_out(card)
-    else:
-        display.show_metrics(card["metrics"])
-        print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+app.command()(extract)
+app.command()(grid)
+app.command()(choose)
 
 
 @app.command()
@@ -273,6 +255,7 @@ def benchmark(
     ] = None,
     threads: Annotated[str | None, typer.Option(help="Numbers of threads.", show_default="every core")] = None,
     batch: Annotated[str, typer.Option(help="Images a call.")] = "1",
+    classes: Annotated[int, typer.Option(help="Of networks.")] = 1000,
     rounds: Annotated[int, typer.Option(help="Turns of each file.")] = 5,
     seconds: Annotated[float, typer.Option(help="Of a turn.")] = 0.4,
     out: Annotated[
@@ -297,6 +280,7 @@ def benchmark(
         batches=options.numbers(batch, "--batch", int),
         rounds=rounds,
         seconds=seconds,
+        classes=classes,
     )
     with display.stages() as update:
         found = measure(what, plan, update)
@@ -314,15 +298,19 @@ def demo(
     out: Annotated[Path, typer.Option(help="Directory to write; replaced if it holds a model.")] = Path("runs/demo"),
     json: Json = False,
 ) -> None:
-    """The whole way in a minute or two: train on handwritten digits, export, run the file, predict."""
+    """The whole way in minutes: train all widths and sizes on handwritten digits, and take the best that fits."""
     from mobilenets.demo import run
 
-    found = run(out, quiet=json, command=options.command())
+    with display.stages() as update:
+        say = None if json else lambda line: display.warn([line])
+        found = run(out, quiet=json, command=options.command(), say=say, report=update)
     display.json_out(found) if json else display.show_demo(found)
 
 
 # What a verb that was stopped has kept.
-_RESUMES = dict.fromkeys(("train", "compress"), "; go on from the last epoch with --resume")
+_RESUMES = dict.fromkeys(("train", "compress"), "; go on from the last epoch with --resume") | {
+    "grid": "; the same command goes on where it stopped"
+}
 
 
 def main() -> None:

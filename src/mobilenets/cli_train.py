@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mobilenets import display, options
+from mobilenets.errors import UserError
 from mobilenets.options import (
     Hint,
     Json,
@@ -22,7 +23,10 @@ from mobilenets.options import (
 def train(
     source: Source,
     net: Net = "v1",
-    alpha: Annotated[str, typer.Option(help="Width multiplier α > 0; several, as 0.25,0.5 or 0.25..1.")] = "1",
+    alpha: Annotated[
+        str | None,
+        typer.Option(help="Width multiplier α > 0; several, as 0.25,0.5 or 0.25..1.", show_default="1"),
+    ] = None,
     rho: Annotated[
         str | None, typer.Option(help="Resolution multiplier ρ in (0, 1]; or several.", show_default=False)
     ] = None,
@@ -65,6 +69,16 @@ def train(
     temperature: Temperature = 4.0,
     teaching: Teaching = 0.7,
     hint: Hint = 0.0,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Go the whole way to a file that fits: latency-ms=5,size-kb=500,memory-mb=20.", show_default=False
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="With --budget, to be best in: accuracy, precision, recall, f1.")
+    ] = "accuracy",
+    runtime: Annotated[str, typer.Option(help="With --budget: litert, onnxruntime or openvino.")] = "litert",
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -78,8 +92,8 @@ def train(
     table = architectures.network(net)
     images = load(source, seed, val_fraction)
     _warn(images)
-    alphas = options.several(alpha, "--alpha", float)
-    sizes = _sizes(rho, size, table.resolution, images.native_size)
+    fits = _budget(budget, metric, runtime)
+    alphas, sizes = _grid(alpha, rho, size, table.resolution, images.native_size, fits is not None)
     for pixels in sizes:
         for width_multiplier in alphas:
             architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
@@ -110,24 +124,21 @@ def train(
         hint=hint,
         seed=seed,
     )
+    common = {
+        "weights": weights,
+        "resume": resume,
+        "overwrite": overwrite,
+        "quiet": json,
+        "command": options.command(),
+        "data_options": {"seed": seed, "val_fraction": val_fraction},
+    }
+    if fits is not None:
+        if teacher or tensorboard:
+            raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
+        return _whole_way(images, out, table, alphas, sizes, fits, settings, common, json)
     from mobilenets.training.classify import train as run
 
-    card = run(
-        images,
-        out,
-        table,
-        alphas,
-        sizes,
-        settings,
-        weights=weights,
-        teacher=teacher,
-        resume=resume,
-        overwrite=overwrite,
-        tensorboard=tensorboard,
-        quiet=json,
-        command=options.command(),
-        data_options={"seed": seed, "val_fraction": val_fraction},
-    )
+    card = run(images, out, table, alphas, sizes, settings, teacher=teacher, tensorboard=tensorboard, **common)
     if json:
         display.json_out(card)
     else:
@@ -135,6 +146,62 @@ def train(
         if "elastic" in card:
             display.show_elastic(card["elastic"])
         print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+def _budget(text: str | None, metric: str, runtime: str) -> Any:
+    """The budget that is asked for; None where none is."""
+    if text is None:
+        if (metric, runtime) != ("accuracy", "litert"):
+            raise UserError("--metric and --runtime say what --budget is about; give it, too")
+        return None
+    from mobilenets.selection.budget import parse
+
+    return parse(text, metric=metric, runtime=runtime)
+
+
+def _grid(
+    alpha: str | None, rho: str | None, size: str | None, resolution: int, native: int | None, several: bool
+) -> tuple[list[float], list[int]]:
+    """The widths and resolutions to train; without a word about either, those of a whole grid if ``several``."""
+    if not several:
+        return options.several(alpha or "1", "--alpha", float), _sizes(rho, size, resolution, native)
+    from mobilenets.selection.budgeted import ALPHAS, sides
+
+    alphas = options.several(alpha, "--alpha", float) if alpha else list(ALPHAS)
+    sizes = _sizes(rho, size, resolution, native) if rho or size else sides(native or resolution)
+    if len(alphas) * len(sizes) < 2:
+        raise UserError(
+            "--budget chooses among several widths or sizes; give more than one, or neither --alpha nor --size"
+        )
+    return alphas, sizes
+
+
+def _whole_way(
+    images: Any, out: Path, table: Any, alphas: Any, sizes: Any, budget: Any, settings: Any, common: Any, json: bool
+) -> None:
+    """Trains to a budget, and prints what came of it."""
+    from mobilenets.selection.budgeted import train_to_budget
+
+    with display.stages() as update:
+        card = train_to_budget(
+            images,
+            out,
+            table,
+            alphas,
+            sizes,
+            budget,
+            settings,
+            say=None if json else lambda line: display.warn([line]),
+            report=update,
+            **common,
+        )
+    if json:
+        return display.json_out(card)
+    from mobilenets import display_select
+
+    chosen = card["chosen"]
+    display_select.show_choice(chosen | {"out": str(out), "file": str(out / card["artifacts"][0]["file"])})
+    display.warn([f"note: {note}" for note in chosen["notes"]])
 
 
 def _sizes(rho: str | None, size: str | None, resolution: int, default: int | None) -> list[int]:

@@ -235,6 +235,9 @@ def warn(lines: list[str]) -> None:
 
 def show_demo(found: dict[str, Any]) -> None:
     """Prints `mobilenets.demo.run`'s result."""
+    from mobilenets.display_select import show_chosen
+
+    show_chosen(found["chosen"])
     guesses = table("image", "true class", "the file says", ">probability")
     for entry in found["predictions"]:
         guesses.add_row(entry["file"], entry["truth"], entry["class"], f"{entry['probability']:.1%}")

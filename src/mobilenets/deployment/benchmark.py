@@ -16,7 +16,7 @@ from mobilenets.deployment.machine import cores, fingerprint, free_share
 from mobilenets.deployment.partitions import partitions
 from mobilenets.deployment.peak import computed_in, peak_subjects
 from mobilenets.deployment.runtimes import RUNTIMES, require
-from mobilenets.deployment.subjects import Subject, of_directory, of_file, of_networks
+from mobilenets.deployment.subjects import CLASSES, Subject, of_directory, of_file, of_networks
 from mobilenets.deployment.targets import LARGEST_BATCH, PRECISIONS
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -40,6 +40,7 @@ class Plan:
         batches: images a call.
         rounds: turns of each file.
         seconds: of a turn.
+        classes: that bare networks tell apart.
     """
 
     alphas: Sequence[float] = (1.0,)
@@ -51,6 +52,7 @@ class Plan:
     batches: Sequence[int] = (1,)
     rounds: int = ROUNDS
     seconds: float = SECONDS
+    classes: int = CLASSES
 
     def check(self) -> None:
         """Raises:
@@ -101,7 +103,7 @@ def benchmark(what: str, plan: Plan | None = None, report: Report | None = None)
         report("writing files", 0, 1)
         subjects = _subjects(what, plan, Path(temporary))
         peaks = peak_subjects(Path(temporary), [subject.precision for subject in subjects])
-        rows, skipped = _rows(
+        rows, skipped = timed(
             [(subject, count) for subject in _by_kind(subjects) for count in threads],
             [(subject, count) for subject in peaks for count in threads],
             plan,
@@ -156,6 +158,7 @@ def _subjects(what: str, plan: Plan, temporary: Path) -> list[Subject]:
         plan.runtimes,
         plan.batches,
         temporary,
+        plan.classes,
     )
 
 
@@ -170,12 +173,22 @@ def _by_kind(subjects: list[Subject]) -> list[Subject]:
 # -- measuring ------------------------------------------------------------------------------------------------------
 
 
-def _rows(
+def timed(
     jobs: list[tuple[Subject, int]], peaks: list[tuple[Subject, int]], plan: Plan, report: Report
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Measures files, each with a number of threads, in turns.
+
+    Args:
+        jobs: the files and the threads.
+        peaks: others, likewise, that are measured with every group that the memory holds.
+        plan: rounds and seconds of it count.
+        report: see `benchmark`.
+
+    Returns:
+        Rows of both, and what could not be loaded.
+    """
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    """Rows of the jobs (a file and a number of threads each), and in every group those of the machine's peak."""
     waiting, group = list(jobs), 0
     while waiting:
         group += 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import check, cost, network, write_out
+from mobilenets.architectures import Network, check, cost, network, write_out
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.quicker import write_quicker
@@ -181,6 +181,7 @@ def of_networks(
     runtimes: Sequence[str] | None,
     batches: Sequence[int],
     directory: Path,
+    classes: int = CLASSES,
 ) -> list[Subject]:
     """Writes files of networks with random weights, which are as fast as trained ones.
 
@@ -193,48 +194,53 @@ def of_networks(
         runtimes: None runs each file in its own.
         batches: images a call.
         directory: where the files go.
+        classes: that they tell apart.
 
     Raises:
         UserError: one of them does not exist.
     """
     tables = [network(name) for name in names]
     if targets is None:
-        targets = [name for name in ("litert", "onnx", "openvino") if _can_write(name)]
+        targets = writable()
     wanted = variants(targets, precisions)
     for table in tables:
         for alpha in alphas:
             for size in sizes or [table.resolution]:
-                check((size, size, 3), CLASSES, alpha)
+                check((size, size, 3), classes, alpha)
     return [
         subject
         for table in tables
         for alpha in alphas
         for size in sizes or [table.resolution]
-        for subject in _of_network(table, alpha, size, wanted, runtimes, batches, directory)
+        for subject in of_network(table, alpha, size, wanted, directory, runtimes, batches, classes)
     ]
 
 
-def _can_write(target: str) -> bool:
-    return all(importlib.util.find_spec(package) for package in TARGETS[target].packages)
+def writable() -> list[str]:
+    """Those of LiteRT, ONNX and OpenVINO that can be written here."""
+    names = ("litert", "onnx", "openvino")
+    return [name for name in names if all(importlib.util.find_spec(package) for package in TARGETS[name].packages)]
 
 
-def _of_network(
-    table: Any,
+def of_network(
+    table: Network,
     alpha: float,
     size: int,
-    wanted: list[Variant],
-    runtimes: Sequence[str] | None,
-    batches: Sequence[int],
+    wanted: Sequence[Variant],
     directory: Path,
+    runtimes: Sequence[str] | None = None,
+    batches: Sequence[int] = (1,),
+    classes: int = CLASSES,
 ) -> list[Subject]:
+    """Writes files of one network with random weights; arguments as for `of_networks`, ``wanted`` are the files."""
     from mobilenets.models.builder import classifier
 
-    model = classifier(table, (size, size, 3), CLASSES, alpha)
+    model = classifier(table, (size, size, 3), classes, alpha)
     images = np.random.default_rng(0).integers(0, 256, (CALIBRATION, size, size, 3), np.uint8)
     writer = Writer(model, images)
     known = published().get((table.name, alpha, size))
     name = f"{table.title.removeprefix('MobileNet ')} {alpha:g} {size}px"
-    macs = cost(write_out(table, (size, size, 3), CLASSES, alpha)).macs
+    macs = cost(write_out(table, (size, size, 3), classes, alpha)).macs
     found = []
     for batch in batches:
         for variant in wanted:
@@ -248,7 +254,7 @@ def _of_network(
                 "precision": variant.precision,
                 "macs": macs,
             }
-            if known and variant.precision == "float32":
+            if known and variant.precision == "float32" and classes == CLASSES:
                 about |= {"accuracy": known[0] / 100, "accuracy_of": f"ImageNet, published by {known[1]}"}
             for runtime in runtimes_of(path, runtimes):
                 found.append(Subject(f"{name} {variant.precision}", path, runtime, batch, **about))

@@ -13,6 +13,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from mobilenets.architectures import NETWORKS
 from mobilenets.errors import UserError
 from mobilenets.evaluation import formats
+from mobilenets.evaluation.chosen import chosen
 from mobilenets.evaluation.classification import confusions, interval
 from mobilenets.files import write_text
 
@@ -124,14 +125,19 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
         "elastic": _elastic(card),
+        "chosen": chosen(card.get("chosen")),
     }
 
 
 def _elastic(card: Mapping[str, Any]) -> dict[str, Any] | None:
     """The networks of several widths and resolutions, a row for each width."""
+    about = card.get("elastic")
+    members = about.get("members") if isinstance(about, Mapping) else None
     found = {
         (entry["width_multiplier"], entry["resolution"]): entry
-        for entry in (card.get("elastic") or {}).get("members") or []
+        for entry in (members if isinstance(members, list) else [])
+        if isinstance(entry, Mapping)
+        and all(formats.is_number(entry.get(key)) for key in ("width_multiplier", "resolution"))
     }
     alphas, sizes = (sorted({member[index] for member in found}) for index in (0, 1))
     rows = [{"alpha": alpha, "cells": [found.get((alpha, size)) for size in sizes]} for alpha in alphas]

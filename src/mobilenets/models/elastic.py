@@ -221,12 +221,20 @@ def load_elastic(directory: Path | str) -> Elastic:
         )
     table = cards.as_trained(network(card["network"]), card, directory, alpha)
     model = load_model(directory)
+    others = [member for member in load_members(card, directory) if member != (alpha, model.input_shape[1])]
+    return Elastic(model, table, alpha, _load_statistics(directory / cards.ELASTIC, others))
+
+
+def load_members(card: dict[str, Any], directory: Path) -> list[Member]:
+    """The width multipliers and resolutions that a card lists.
+
+    Raises:
+        UserError: it lists none.
+    """
     try:
-        members = [(float(entry["width_multiplier"]), int(entry["resolution"])) for entry in about["members"]]
+        return [(float(entry["width_multiplier"]), int(entry["resolution"])) for entry in card["elastic"]["members"]]
     except (TypeError, KeyError, ValueError):
         raise UserError(f"{directory / cards.CARD}: damaged, elastic must list widths and resolutions") from None
-    others = [member for member in members if member != (alpha, model.input_shape[1])]
-    return Elastic(model, table, alpha, _load_statistics(directory / cards.ELASTIC, others))
 
 
 def _load_statistics(path: Path, members: list[Member]) -> Statistics:

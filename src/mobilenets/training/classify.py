@@ -97,7 +97,7 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     network = as_trained(network, weights, width_multiplier) if weights else network
     if several:
-        _require_elastic(network, settings)
+        require_elastic(network, settings)
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     if settings.cache_features and tensorboard:
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
@@ -144,7 +144,7 @@ def _several(values: Any) -> list:
     return sorted(set(values)) if isinstance(values, Sequence) else [values]
 
 
-def _require_elastic(network: Network, settings: Settings) -> None:
+def require_elastic(network: Network, settings: Settings) -> None:
     """Checks that a network can be trained for several widths or resolutions, as the settings ask.
 
     Raises:

@@ -1,0 +1,107 @@
+"""What `grid` and `choose` print."""
+
+from pathlib import Path
+from typing import Any
+
+from mobilenets.display import console, millions, table
+from mobilenets.evaluation.chosen import METRICS, STAGES
+from mobilenets.evaluation.report import RUNTIMES as TITLES
+from mobilenets.selection.budget import LIMITS
+
+
+def show_grid(found: dict[str, Any]) -> None:
+    """Prints the Pareto front of each runtime."""
+    result = table("runtime", ">α", ">pixels", "precision", ">accuracy", ">latency", ">size", ">memory", ">MACs")
+    before = None
+    rows = [row for row in found["rows"] if row["pareto"]]
+    for row in sorted(rows, key=lambda row: (row["runtime"], row["latency_ms"])):
+        if before not in (None, row["runtime"]):
+            result.add_section()
+        first, before = row["runtime"] != before, row["runtime"]
+        result.add_row(
+            TITLES.get(row["runtime"], row["runtime"]) if first else "",
+            f"{row['width_multiplier']:g}",
+            str(row["resolution"]),
+            row["precision"],
+            f"{row['accuracy']:.2%}",
+            f"{row['latency_ms']:.3g} ms",
+            f"{row['file_bytes'] / 1e3:,.0f} kB",
+            "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:,.1f} MB",
+            millions(row["macs"]),
+        )
+    console().print(result)
+    print(
+        f"{len(found['rows'])} files measured, {len(rows)} shown: in its runtime, no other is both faster and more "
+        f"accurate\n{found['images']:,} images; latency of one image, {found['rows'][0]['threads']} threads"
+    )
+
+
+def show_choice(found: dict[str, Any]) -> None:
+    """Prints what `mobilenets.selection.choose.choose` or `choose_published` returned."""
+    show_chosen(found)
+    print(f"{found['fitting']} of {found['considered']} files fit")
+    for name, share in found["shares"].items():
+        limit, most = LIMITS[name], found["budget"][name]
+        print(f"{limit.title}: {limit.tell(share * most)} of {limit.tell(most)}, {share:.0%}")
+    bought = {step["limit"] for step in found["steps"]}
+    for name in found["budget"]:
+        if name not in bought:
+            print(f"more {LIMITS[name].title} alone buys nothing better")
+    _where(found, found.get("published", False))
+
+
+def show_chosen(found: dict[str, Any]) -> None:
+    """Prints the table of a choice: what was chosen, the stages behind it, the next best, and what more would buy."""
+    metric, published = found["metric"], found.get("published", False)
+    result = table("", *(("network",) if published else ()), ">α", ">pixels", "precision", "runtime")
+    for name in (metric, "latency", "size", "memory", "MACs"):
+        result.add_column(name, justify="right", no_wrap=True)
+
+    def add(what: str, row: dict[str, Any]) -> None:
+        memory = row["memory_bytes"]
+        result.add_row(
+            what,
+            *((row["network"].replace("_", "-"),) if published else ()),
+            f"{row['width_multiplier']:g}",
+            str(row["resolution"]),
+            row["precision"],
+            TITLES.get(row["runtime"], row["runtime"]),
+            f"{row[METRICS[metric]]:.1%}" if published else f"{row[METRICS[metric]]:.2%}",
+            f"{row['latency_ms']:.3g} ms",
+            f"{row['file_bytes'] / 1e3:,.0f} kB",
+            "" if memory is None else f"{memory / 1e6:,.1f} MB",
+            millions(row["macs"]),
+        )
+
+    add("chosen", found["winner"])
+    for stage in found.get("stages", []):
+        add(f"  {STAGES[stage['stage']]}", stage)
+    for number, row in enumerate(found["runners_up"]):
+        add("" if number else "next best", row)
+    for step in found["steps"]:
+        limit = LIMITS[step["limit"]]
+        add(f"{limit.title} {limit.tell(step['needs'])} buys", step["row"])
+    console().print(result)
+
+
+def _where(found: dict[str, Any], published: bool) -> None:
+    winner = found["winner"]
+    threads = f"{winner['threads']} thread{'' if winner['threads'] == 1 else 's'}"
+    if published:
+        print(
+            f"accuracy: ImageNet, as published ({found['source']}); latency: of a file with random weights on "
+            f"{found['processor']}, {threads}"
+        )
+        print(
+            f"next    mobilenets train photos/ --net {winner['network'].replace('_', '-')} "
+            f"--alpha {winner['width_multiplier']:g} --size {winner['resolution']}"
+        )
+        return
+    print(f"{metric_of(found)}; latency of one image, {threads}{', by ' + found['device'] if found['device'] else ''}")
+    out = Path(found["out"])
+    print(f"model   {out / 'model.keras'}\nfile    {found['file']}\nreport  {out / 'report.html'}")
+
+
+def metric_of(found: dict[str, Any]) -> str:
+    """What the metric was measured on."""
+    return f"{found['metric']}: of the file on {found['images']:,} images"

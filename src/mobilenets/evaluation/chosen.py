@@ -1,0 +1,72 @@
+"""What a report says of a model that was chosen by a budget."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mobilenets.evaluation import formats
+
+METRICS = {
+    "accuracy": "accuracy",
+    "precision": "macro_precision",
+    "recall": "macro_recall",
+    "f1": "macro_f1",
+}  # what a user may ask for, and how a measured file's row calls it
+LIMITS = {
+    "latency_ms": ("latency", formats.milliseconds, 1),
+    "size_kb": ("size", formats.size, 1e3),
+    "memory_mb": ("memory", formats.size, 1e6),
+}
+STAGES = {
+    "extracted": "as extracted",
+    "tuned": "trained alone",
+    "integers": "trained in int8",
+}
+
+
+def chosen(entry: Any) -> dict[str, Any] | None:
+    """What the template shows of a card's ``chosen``; None where it says nothing that makes sense."""
+    if not isinstance(entry, Mapping) or not _is_row(entry.get("winner")):
+        return None
+    column = METRICS.get(str(entry.get("metric")), "accuracy")
+    rows = [{"what": "chosen"} | entry["winner"]]
+    stages = [row for row in _list(entry.get("stages")) if _is_row(row)]
+    for row in stages if len(stages) > 1 else []:
+        rows.append({"what": STAGES.get(str(row.get("stage")), str(row.get("stage")))} | dict(row))
+    for number, row in enumerate(row for row in _list(entry.get("runners_up")) if _is_row(row)):
+        rows.append({"what": "" if number else "next best"} | row)
+    for step in _list(entry.get("steps")):
+        if isinstance(step, Mapping) and step.get("limit") in LIMITS and _is_row(step.get("row")):
+            title, write, scale = LIMITS[step["limit"]]
+            needs = step.get("needs")
+            told = write(needs * scale) if formats.is_number(needs) else "more"
+            rows.append({"what": f"{title} {told} buys"} | step["row"])
+    return {
+        "metric": "F1" if entry.get("metric") == "f1" else str(entry.get("metric", "accuracy")),
+        "rows": [row | {"value": row.get(column)} for row in rows],
+        "limits": _limits(entry),
+        "considered": formats.count(entry.get("considered")),
+        "fitting": formats.count(entry.get("fitting")),
+        "images": entry.get("images"),
+        "device": entry.get("device"),
+        "notes": [str(note) for note in _list(entry.get("notes"))],
+    }
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, Mapping)
+
+
+def _list(value: Any) -> list:
+    return value if isinstance(value, list) else []
+
+
+def _limits(entry: Mapping[str, Any]) -> list[dict[str, str]]:
+    budget, shares = entry.get("budget"), entry.get("shares")
+    if not isinstance(budget, Mapping) or not isinstance(shares, Mapping):
+        return []
+    found = []
+    for name, (title, write, scale) in LIMITS.items():
+        most, share = budget.get(name), shares.get(name)
+        if formats.is_number(most) and formats.is_number(share):
+            found.append({"title": title, "most": write(most * scale), "share": formats.percent(share)})
+    return found

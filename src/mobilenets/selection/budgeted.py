@@ -1,0 +1,309 @@
+"""From images to a file that fits: train every width and resolution, measure, choose, tune, and write."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mobilenets import card as cards
+from mobilenets.architectures import Network
+from mobilenets.compress import Options, compress
+from mobilenets.data import ImageData
+from mobilenets.deployment.export import export
+from mobilenets.deployment.targets import TARGETS
+from mobilenets.errors import UserError
+from mobilenets.evaluation.evaluate import publish
+from mobilenets.files import write_json
+from mobilenets.selection.budget import SLACK, Budget, Choice, named, pick
+from mobilenets.selection.choose import figures, settle, taken, tell
+from mobilenets.selection.extract import extract
+from mobilenets.selection.grid import Plan, again, grid
+from mobilenets.selection.table import METRICS, Row, key_of
+from mobilenets.training import checkpoint
+from mobilenets.training.classify import require_elastic, train
+from mobilenets.training.settings import Settings
+
+TUNED = 0.15  # of the epochs, in which the chosen network is trained alone
+LOST = 0.002  # of the metric, between float32 and int8, from which on int8 is trained for
+INTEGER = 0.1  # of the epochs, in which that is done
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+SEVENTHS = (4, 5, 6, 7)  # of the largest side: 128, 160, 192 and 224, as in the papers
+CONFIG, CHOICE = "config.json", "choice.json"
+Say = Callable[[str], None]
+Report = Callable[[str, int, int], None]
+
+
+def sides(largest: int) -> list[int]:
+    """The resolutions that are trained where nobody names any."""
+    return sorted({max(8, round(largest * part / SEVENTHS[-1])) for part in SEVENTHS})
+
+
+def train_to_budget(
+    data: ImageData,
+    out: Path | str,
+    network: Network,
+    width_multipliers: Sequence[float],
+    sizes: Sequence[int],
+    budget: Budget,
+    settings: Settings | None = None,
+    *,
+    weights: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+    data_options: dict[str, Any] | None = None,
+    say: Say | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Trains, measures and chooses, and writes the model directory of what fits, with its exported file.
+
+    One training for every width and resolution; each measured as the file that would ship; the best that fits, trained
+    alone for 15 % of the epochs more; in int8, if that was chosen, with quantization-aware training where calibration
+    alone loses more than 0.2 points. Of these stages the one whose file is best goes out. All of them stay in
+    ``out/stages``, so that another budget can be tried: ``mobilenets choose out/stages/elastic``.
+
+    Args:
+        data: see `mobilenets.training.classify.train`, likewise the arguments not named here.
+        out: the model directory to write.
+        network: the table.
+        width_multipliers: two or more, or several ``sizes``.
+        sizes: pixels.
+        budget: what the file may take; without a runtime, LiteRT's.
+        settings: of the training of all; what follows is shorter and otherwise alike.
+        say: called with a line about every stage that begins.
+        report: called with what is measured, how much is done, and how much there is.
+
+    Returns:
+        The card, with ``chosen``.
+
+    Raises:
+        UserError: as `mobilenets.training.classify.train`; or nothing fits the budget.
+    """
+    out, settings = Path(out), settings or Settings()
+    say = say or (lambda _: None)
+    require_elastic(network, settings)
+    stages = _Stages(out / cards.STAGES)
+    stages.begin(
+        {
+            "network": network.name,
+            "alpha": sorted(width_multipliers),
+            "size": sorted(sizes),
+            "weights": str(weights) if weights else None,
+            "settings": settings.asdict(),
+            "fingerprint": data.fingerprint,
+            "budget": asdict(budget),
+        },
+        resume,
+        overwrite,
+    )
+    common = {"quiet": quiet, "command": command, "data_options": data_options}
+    members = len(width_multipliers) * len(sizes)
+    say(f"1/4  training {network.title} at {members} widths and resolutions")
+    elastic = stages.path("elastic")
+    if not stages.done("elastic"):
+        with stages.unless_begun("elastic"):
+            grid_of = (list(width_multipliers), list(sizes))
+            train(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
+    target = next(name for name, kind in TARGETS.items() if kind.runtime == (budget.runtime or "litert"))
+    precisions = [budget.precision] if budget.precision else ["float32", "int8"]
+    say("2/4  measuring every one of them as a file")
+    known = grid(elastic, Plan(targets=[target], precisions=precisions), report=report)
+    notes: list[str] = []
+    choice = stages.choice(known, budget) or _settle(elastic, known, budget, notes, report)
+    row = choice.winner
+    stages.keep(row)
+    say(f"3/4  training {named(row)} alone")
+    found = [_as_extracted(stages, elastic, row, budget, command)]
+    found.append(_tuned(stages, data, network, row, budget, settings, common))
+    if row["precision"] == "int8" and found[-1].lost(budget) > LOST:
+        found.append(_integers(stages, row, budget, settings, quiet, command))
+    best = max(found, key=lambda stage: stage.value(budget))
+    say(f"4/4  writing the best of {len(found)} files")
+    file = _assemble(best.directory, out)
+    measured = again(elastic, known, row, file)
+    if not budget.keeps(measured, SLACK):
+        notes.append(f"measured again at last, it takes {taken(measured, budget)}")
+    chosen = tell(replace(choice, winner=measured, shares=budget.shares(measured)), known, notes)
+    card = cards.read_card(out)
+    card |= {"command": command, "created": cards.now()}
+    card["chosen"] = chosen | {
+        "from": str(elastic),
+        "device": None,
+        "stages": [{"stage": stage.name} | figures(stage.row) for stage in found],
+        "stage": best.name,
+    }
+    publish(out, card)
+    return card
+
+
+def _settle(elastic: Path, known: dict[str, Any], budget: Budget, notes: list[str], report: Report | None) -> Choice:
+    try:
+        return settle(elastic, known, budget, notes, report)
+    except UserError as error:
+        raise UserError(
+            f"{error}. All networks are trained and measured; take another budget with `mobilenets choose {elastic}`"
+        ) from None
+
+
+class _Stages:
+    """The directories behind a run, and which of them are finished."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._resume = directory, False
+
+    def begin(self, config: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """Makes sure that nothing is overwritten unasked, and that a run goes on with what it began with.
+
+        Raises:
+            UserError: there is a model or another run, or nothing to resume.
+        """
+        path, out = self._directory / CONFIG, self._directory.parent
+        finished = (out / cards.CARD).is_file()
+        if resume:
+            if not path.is_file():
+                raise UserError(f"{out}: nothing to resume, no run with a budget was begun there")
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                checkpoint.require_same(stored, config, out)
+            except (OSError, ValueError, AttributeError) as error:
+                raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
+        elif overwrite:
+            cards.clear(out)
+        elif finished:
+            raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+        elif path.is_file():
+            raise UserError(f"{out}: holds an unfinished run; go on with --resume, or start again with --overwrite")
+        self._resume = resume
+        write_json(path, config)
+
+    def path(self, name: str) -> Path:
+        """Where a stage stands."""
+        return self._directory / name
+
+    def done(self, name: str) -> bool:
+        """Whether a stage was finished before."""
+        return self._resume and (self.path(name) / cards.CARD).is_file() and not self._begun(name)
+
+    def state(self, name: str) -> dict[str, bool]:
+        """How a stage that is not finished goes on: from its checkpoint, or from the beginning."""
+        resume = self._resume and self._begun(name)
+        return {"resume": resume, "overwrite": not resume}
+
+    @contextmanager
+    def unless_begun(self, name: str) -> Iterator[None]:
+        """Leaves nothing behind where the first stage was refused before it began."""
+        try:
+            yield
+        except UserError:
+            if not self._begun(name) and not (self.path(name) / cards.CARD).is_file():
+                shutil.rmtree(self._directory)
+                with suppress(OSError):  # there may be something else of the user's
+                    self._directory.parent.rmdir()
+            raise
+
+    def keep(self, row: Row) -> None:
+        """Remembers what was chosen: measured again, it might be another."""
+        write_json(self._directory / CHOICE, {"file": key_of(row)})
+
+    def choice(self, known: dict[str, Any], budget: Budget) -> Choice | None:
+        """What was chosen before the run was stopped; None where nothing was."""
+        path = self._directory / CHOICE
+        if not self._resume or not path.is_file():
+            return None
+        try:
+            wanted = tuple(json.loads(path.read_text(encoding="utf-8"))["file"])
+            winner = next(row for row in known["rows"] if key_of(row) == wanted)
+        except (OSError, ValueError, TypeError, KeyError, StopIteration):
+            return None
+        return replace(pick(known["rows"], budget), winner=winner, shares=budget.shares(winner))
+
+    def _begun(self, name: str) -> bool:
+        return (self.path(name) / checkpoint.FILE).is_file()
+
+
+class _Stage:
+    """A candidate: a model directory, and what its file does."""
+
+    def __init__(self, name: str, directory: Path, row: Row) -> None:
+        self.name, self.directory, self.row = name, directory, row
+
+    def value(self, budget: Budget) -> float:
+        """What the file shall be best in."""
+        return budget.value(self.row)
+
+    def lost(self, budget: Budget) -> float:
+        """How much less of it the file has than the Keras model."""
+        return _figures(cards.read_card(self.directory)["metrics"])[METRICS[budget.metric]] - self.value(budget)
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+    return {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+
+
+def _exported(name: str, directory: Path, row: Row) -> _Stage:
+    """Writes a stage's file, unless it is there."""
+    known = cards.read_card(directory).get("artifacts", [])
+    entries = [entry for entry in known if (entry.get("target"), entry.get("precision")) == _kind(row)]
+    entry = entries[0] if entries else export(directory, [row["target"]], [row["precision"]], max_drop=100)[0]
+    return _Stage(name, directory, row | _figures(entry["metrics"]) | {"file_bytes": entry["bytes"]})
+
+
+def _kind(row: Row) -> tuple[str, str]:
+    return (row["target"], row["precision"])
+
+
+def _as_extracted(stages: _Stages, elastic: Path, row: Row, budget: Budget, command: str) -> _Stage:
+    path = stages.path("extracted")
+    extract(elastic, path, row["width_multiplier"], row["resolution"], overwrite=True, command=command)
+    return _exported("extracted", path, row)
+
+
+def _tuned(
+    stages: _Stages,
+    data: ImageData,
+    network: Network,
+    row: Row,
+    budget: Budget,
+    settings: Settings,
+    common: dict[str, Any],
+) -> _Stage:
+    path, epochs = stages.path("tuned"), max(1, round(TUNED * settings.epochs))
+    if not stages.done("tuned"):
+        shorter = _shorter(settings, epochs)
+        member = (row["width_multiplier"], row["resolution"])
+        start = stages.path("extracted")
+        train(data, path, network, *member, shorter, weights=start, **stages.state("tuned"), **common)
+    return _exported("tuned", path, row)
+
+
+def _integers(stages: _Stages, row: Row, budget: Budget, settings: Settings, quiet: bool, command: str) -> _Stage:
+    path, epochs = stages.path("integers"), max(1, round(INTEGER * settings.epochs))
+    if not stages.done("integers"):
+        shorter = _shorter(settings, epochs)
+        options = Options(int8="qat", targets=[row["target"]], max_drop=100)
+        compress(stages.path("tuned"), path, options, shorter, quiet=quiet, command=command, **stages.state("integers"))
+    return _exported("integers", path, row)
+
+
+def _shorter(settings: Settings, epochs: int) -> Settings:
+    """For weights that are good already: a tenth of the rate, as where nobody names one."""
+    rate = settings.learning_rate and settings.learning_rate / 10
+    return replace(settings, epochs=epochs, learning_rate=rate, warmup_epochs=min(settings.warmup_epochs, epochs / 4))
+
+
+def _assemble(stage: Path, out: Path) -> Path:
+    """Copies a stage's model directory to where the user wants it; returns the path of its file."""
+    for name in (cards.MODEL, cards.HISTORY, "pictures", cards.EXPORT):
+        source, target = stage / name, out / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        elif source.is_file():
+            shutil.copy2(source, target)
+    card = cards.read_card(stage)
+    cards.write_card(out, card)
+    return out / card["artifacts"][0]["file"]

@@ -1,0 +1,140 @@
+"""Choosing among published networks: their accuracy on ImageNet, and the latency of their files here."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mobilenets.architectures import network
+from mobilenets.compare import published
+from mobilenets.deployment.benchmark import Plan, timed
+from mobilenets.deployment.machine import cores, fingerprint
+from mobilenets.deployment.subjects import of_network
+from mobilenets.deployment.targets import TARGETS, variants
+from mobilenets.errors import UserError
+from mobilenets.selection.budget import Budget, pick
+from mobilenets.selection.choose import Report, tell
+from mobilenets.selection.devices import read_device
+from mobilenets.selection.table import Row
+
+PLAN = Plan(rounds=3, seconds=0.1)  # there are some fifty networks
+PRECISION = "float32"  # which the published accuracies are of
+
+
+def choose_published(
+    names: Sequence[str],
+    budget: Budget,
+    *,
+    threads: int | None = None,
+    device: Path | str | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Picks among networks with published results, before anything was trained.
+
+    Their files have random weights, which are as fast as trained ones.
+
+    Args:
+        names: of networks, or of families such as ``v3``.
+        budget: by accuracy; without a runtime, files of LiteRT are measured.
+        threads: None takes every core.
+        device: a table that ``mobilenets benchmark --out`` wrote on another machine, with 1,000 classes.
+        report: see `mobilenets.selection.choose.choose`.
+
+    Returns:
+        As `mobilenets.selection.choose.choose`, without ``out``; rows say their ``network``, and ``source``, who
+        published the accuracy.
+
+    Raises:
+        UserError: there is no such network, or nothing fits.
+    """
+    if budget.metric != "accuracy":
+        raise UserError(f"--metric {budget.metric}: only the accuracy of these networks was published")
+    if budget.precision not in (None, PRECISION):
+        raise UserError(f"--precision {budget.precision}: the accuracies published are those of {PRECISION}")
+    wanted = _wanted(names)
+    runtime = budget.runtime or "litert"
+    target = next((name for name, kind in TARGETS.items() if kind.runtime == runtime), None)
+    if target is None:
+        raise UserError(f"--runtime {runtime}: networks without weights are measured as files for other runtimes")
+    if device is not None:
+        rows = _elsewhere(wanted, Path(device), target, runtime)
+        machine = str(device)
+    else:
+        rows = _here(wanted, target, threads or cores(), report or (lambda *_: None))
+        machine = fingerprint()["processor"]
+    choice = pick(rows, budget)
+    known = {"images": 50_000, "identity": {"processor": machine}}
+    sources = {(row["network"], row["width_multiplier"], row["resolution"]): row["source"] for row in wanted}
+    return tell(choice, known, []) | {"published": True, "source": sources[_place(choice.winner)]}
+
+
+def _place(row: Row) -> tuple[str, float, int]:
+    return (row["network"], row["width_multiplier"], row["resolution"])
+
+
+def _wanted(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The published results of networks and families."""
+    rows, found = published(), []
+    for name in names:
+        key = name.replace("-", "_").lower()
+        mine = [row for row in rows if row["network"] == key or row["network"].startswith(f"{key}_")]
+        if not mine:
+            network(name)  # which says what there is
+            raise UserError(
+                f"--net {name}: nobody's result on ImageNet is known for it; see `mobilenets info --compare`"
+            )
+        found += [row for row in mine if row not in found]
+    return found
+
+
+def _row(published: dict[str, Any], measured: dict[str, Any], target: str, runtime: str, file_bytes: int) -> Row:
+    accuracy = published["top1"] / 100
+    return {
+        "network": published["network"],
+        "width_multiplier": published["width_multiplier"],
+        "resolution": published["resolution"],
+        "precision": PRECISION,
+        "target": target,
+        "runtime": runtime,
+        "accuracy": accuracy,
+        "latency_ms": measured["latency_ms"],
+        "memory_bytes": measured["memory_bytes"],
+        "threads": measured["threads"],
+        "file_bytes": file_bytes,
+        "macs": published["macs"],
+        "params": published["params"],
+    }
+
+
+def _here(wanted: list[dict[str, Any]], target: str, threads: int, report: Report) -> list[Row]:
+    (variant,) = variants([target], [PRECISION])
+    with tempfile.TemporaryDirectory() as temporary:
+        subjects = []
+        for index, row in enumerate(wanted):
+            report("writing files", index, len(wanted))
+            table, alpha, size = network(row["network"]), row["width_multiplier"], row["resolution"]
+            subjects += of_network(table, alpha, size, [variant], Path(temporary))
+        rows, skipped = timed([(subject, threads) for subject in subjects], [], PLAN, report)
+    if not rows:
+        raise UserError(f"nothing could be measured; {skipped[0]['reason']}")
+    by_place = {_place(row): row for row in wanted}
+    return [
+        _row(by_place[_place(row)], row | {"latency_ms": row["median_ms"]}, target, row["runtime"], row["file_bytes"])
+        for row in rows
+    ]
+
+
+def _elsewhere(wanted: list[dict[str, Any]], device: Path, target: str, runtime: str) -> list[Row]:
+    there, rows = read_device(device), []
+    for row in wanted:
+        measured = there.get((*_place(row), PRECISION, runtime))
+        if measured:
+            # Nearly all of a file is its weights, four bytes each.
+            rows.append(_row(row, measured, target, runtime, 4 * row["params"]))
+    if not rows:
+        raise UserError(
+            f"{device}: has none of these networks in {PRECISION} for {runtime}; on that machine, run: "
+            f"mobilenets benchmark {','.join(dict.fromkeys(row['network'] for row in wanted))} --to {target} "
+            f"--precision {PRECISION} --out device.json"
+        )
+    return rows
