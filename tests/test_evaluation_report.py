@@ -278,6 +278,7 @@ CHOSEN = {
     "runners_up": [{"width_multiplier": 0.25, "resolution": 64, "precision": "int8", "runtime": "litert"}],
     "steps": [{"limit": "latency_ms", "needs": 6.0, "row": {"width_multiplier": 1, "resolution": 128}}],
     "stages": [{"stage": "extracted", "macro_f1": 0.8}, {"stage": "tuned", "macro_f1": 0.9}],
+    "stage": "tuned",
     "fitting": 3,
     "considered": 32,
     "notes": ["<b>measured</b> again"],
@@ -287,7 +288,13 @@ CHOSEN = {
 def test_what_a_budget_chose_is_told(tmp_path):
     (tmp_path / "card.json").write_text(json.dumps({"chosen": CHOSEN}))
     page = Page(render(tmp_path))
-    for words in ("Chosen by budget", "The best F1 of 32 measured files, of which 3 fit", "trained alone", "next best"):
+    for words in (
+        "Chosen by budget",
+        "The best F1 of 32 measured files, of which 3 fit",
+        "chosen, tuned",
+        "as extracted",
+        "next best",
+    ):
         assert words in page.text
     assert "latency at most 5.00 ms, of which 80.0 % is used; size at most 500 kB" in page.text
     assert "latency 6.00 ms buys" in page.text

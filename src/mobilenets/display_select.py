@@ -42,7 +42,8 @@ def show_choice(found: dict[str, Any]) -> None:
     print(f"{found['fitting']} of {found['considered']} files fit")
     for name, share in found["shares"].items():
         limit, most = LIMITS[name], found["budget"][name]
-        print(f"{limit.title}: {limit.tell(share * most)} of {limit.tell(most)}, {share:.0%}")
+        used = "under 1%" if share < 0.01 else f"{share:.0%}"
+        print(f"{limit.title}: {limit.tell(limit.of(found['winner']))} of {limit.tell(most)}, {used}")
     bought = {step["limit"] for step in found["steps"]}
     for name in found["budget"]:
         if name not in bought:
@@ -73,9 +74,11 @@ def show_chosen(found: dict[str, Any]) -> None:
             millions(row["macs"]),
         )
 
-    add("chosen", found["winner"])
+    best = found.get("stage")
+    add(f"chosen, {STAGES[best]}" if best else "chosen", found["winner"])
     for stage in found.get("stages", []):
-        add(f"  {STAGES[stage['stage']]}", stage)
+        if stage["stage"] != best:
+            add(STAGES[stage["stage"]], stage)
     for number, row in enumerate(found["runners_up"]):
         add("" if number else "next best", row)
     for step in found["steps"]:

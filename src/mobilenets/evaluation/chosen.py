@@ -18,8 +18,8 @@ LIMITS = {
 }
 STAGES = {
     "extracted": "as extracted",
-    "tuned": "trained alone",
-    "integers": "trained in int8",
+    "tuned": "tuned",
+    "integers": "tuned in int8",
 }
 
 
@@ -28,10 +28,10 @@ def chosen(entry: Any) -> dict[str, Any] | None:
     if not isinstance(entry, Mapping) or not _is_row(entry.get("winner")):
         return None
     column = METRICS.get(str(entry.get("metric")), "accuracy")
-    rows = [{"what": "chosen"} | entry["winner"]]
-    stages = [row for row in _list(entry.get("stages")) if _is_row(row)]
-    for row in stages if len(stages) > 1 else []:
-        rows.append({"what": STAGES.get(str(row.get("stage")), str(row.get("stage")))} | dict(row))
+    rows = [{"what": f"chosen, {_stage(entry)}" if entry.get("stage") else "chosen"} | entry["winner"]]
+    for row in _list(entry.get("stages")):
+        if _is_row(row) and row.get("stage") != entry.get("stage"):
+            rows.append({"what": _stage(row)} | row)
     for number, row in enumerate(row for row in _list(entry.get("runners_up")) if _is_row(row)):
         rows.append({"what": "" if number else "next best"} | row)
     for step in _list(entry.get("steps")):
@@ -50,6 +50,10 @@ def chosen(entry: Any) -> dict[str, Any] | None:
         "device": entry.get("device"),
         "notes": [str(note) for note in _list(entry.get("notes"))],
     }
+
+
+def _stage(row: Mapping[str, Any]) -> str:
+    return STAGES.get(str(row.get("stage")), str(row.get("stage")))
 
 
 def _is_row(row: Any) -> bool:
