@@ -173,7 +173,7 @@ def main() -> None:
 
     if options.resume:
         known = json.loads(options.result.read_text())
-        result |= {key: known[key] for key in ("criteria", "pruned", "narrower")}
+        result |= {key: known[key] for key in ("criteria", "pruned", "narrower", "zeros", "training_seconds")}
 
     def keep(kind: str, found: dict[str, Any]) -> dict[str, Any]:
         result[kind].append(found)
@@ -184,21 +184,23 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        result["zeros"] = zeros(directory, place / "zeros")
-        # The wide network may have been trained elsewhere, or long ago.
-        once = case.train(place / "wide", options.alpha, 1, weights=options.weights)["training"]["seconds"]
-        wide = card["training"]["epochs_run"] * once
-        result["training_seconds"] = round(wide, 1)
+        if not options.resume:
+            result["zeros"] = zeros(directory, place / "zeros")
+            # The wide network may have been trained elsewhere, or long ago.
+            once = case.train(place / "wide", options.alpha, 1, weights=options.weights)["training"]["seconds"]
+            result["training_seconds"] = round(card["training"]["epochs_run"] * once, 1)
+        wide = result["training_seconds"]
         for criterion in CRITERIA[len(result["criteria"]) :]:
             keep("criteria", pruned(directory, place / criterion, case.batch, SHARES[-1], criterion, 1, 1))
-        for number, share in enumerate(SHARES):
-            if number == len(result["pruned"]):
+        for share in SHARES:
+            if not any(row["share"] == share for row in result["pruned"]):
                 out = place / f"pruned{share}"
                 keep("pruned", pruned(directory, out, case.batch, share, CRITERIA[0], 3, 6))
-            if number == len(result["narrower"]):
-                found = result["pruned"][number]
+            if not any(row["share"] == share for row in result["narrower"]):
+                found = next(row for row in result["pruned"] if row["share"] == share)
                 seconds = wide + found["training_seconds"]
-                keep("narrower", case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds))
+                row = case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds)
+                keep("narrower", {"share": share} | row)
 
 
 if __name__ == "__main__":

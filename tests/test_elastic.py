@@ -237,6 +237,11 @@ def test_an_extracted_network_is_an_ordinary_model(elastic, cli, tmp_path):
                          tmp_path / "tuned")  # fmt: skip
     assert status == 0, err
     one_line(cli("extract", elastic, "--out", out), "already holds a model", "--overwrite")
+    mine = tmp_path / "mine"
+    (mine / "pictures").mkdir(parents=True)
+    (mine / "pictures" / "cat.jpg").write_bytes(b"mine")
+    assert cli("extract", elastic, "--out", mine)[0] == 0
+    assert (mine / "pictures" / "cat.jpg").read_bytes() == b"mine"
     one_line(cli("extract", out, "--out", tmp_path / "other"), "one width and one resolution", "--alpha 0.25..1")
 
 

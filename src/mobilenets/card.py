@@ -71,15 +71,18 @@ def read_card(directory: Path | str) -> dict[str, Any]:
 def clear(directory: Path) -> None:
     """Removes what a model left in its directory, and nothing else that may stand there.
 
+    Directories, whose names others may use as well, go only where there is a model, or a run that was not finished.
+
     Raises:
         UserError: the directory cannot be written, or is a file.
     """
+    ours = any((directory / name).is_file() for name in (CARD, HISTORY))
     for name in (MODEL, CARD, HISTORY, ELASTIC, "report.html"):
         try:
             (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, directory) from error
-    for name in ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard"):
+    for name in ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard") if ours else ():
         shutil.rmtree(directory / name, ignore_errors=True)
 
 

@@ -78,7 +78,8 @@ def grid(
         display.json_out(found)
     else:
         display_select.show_grid(found)
-        print(f"table   {out / 'grid.csv'}\nreport  {page}\nnext    mobilenets choose {run} --latency-ms …")
+        where = "" if out == run / "grid" else f" --grid {out}"
+        print(f"table   {out / 'grid.csv'}\nreport  {page}\nnext    mobilenets choose {run}{where} --latency-ms …")
 
 
 def choose(

@@ -32,7 +32,7 @@ def show_grid(found: dict[str, Any]) -> None:
     console().print(result)
     print(
         f"{len(found['rows'])} files measured, {len(rows)} shown: in its runtime, no other is both faster and more "
-        f"accurate\n{found['images']:,} images; latency of one image, {found['rows'][0]['threads']} threads"
+        f"accurate\n{found['images']:,} images; latency of one image, {_threads(found['rows'][0])}"
     )
 
 
@@ -87,9 +87,12 @@ def show_chosen(found: dict[str, Any]) -> None:
     console().print(result)
 
 
+def _threads(row: dict[str, Any]) -> str:
+    return f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
+
+
 def _where(found: dict[str, Any], published: bool) -> None:
-    winner = found["winner"]
-    threads = f"{winner['threads']} thread{'' if winner['threads'] == 1 else 's'}"
+    winner, threads = found["winner"], _threads(found["winner"])
     if published:
         print(
             f"accuracy: ImageNet, as published ({found['source']}); latency: of a file with random weights on "

@@ -173,6 +173,8 @@ class _Stages:
                 raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
         elif overwrite:
             cards.clear(out)
+            if path.is_file():  # of a run that was not finished
+                shutil.rmtree(self._directory)
         elif finished:
             raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
         elif path.is_file():
