@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobilenets.architectures import V1
+from mobilenets.architectures import NETWORKS, V1
 from mobilenets.data import load
 from mobilenets.deployment.latency import summary
 from mobilenets.deployment.targets import PRECISIONS, TARGETS
@@ -65,6 +65,23 @@ def copy(place: Path, directory: Path, *files: str) -> Path:
         shutil.copy(exported(place) / name, target / name)
     write_card(target, card | {"artifacts": kept})
     return target
+
+
+def shortened(place: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained model that a test may spoil, of a V1 with six blocks instead of 13, which is what ``v1`` then means.
+
+    For what has to trace and train several networks: half of the layers take half of the time.
+    """
+    monkeypatch.setitem(NETWORKS, "v1", replace(V1, blocks=V1.blocks[:6]))
+
+    def make(directory: Path) -> None:
+        from mobilenets.training.classify import train
+        from mobilenets.training.settings import Settings
+
+        settings = Settings(epochs=6, batch_size=32, warmup_epochs=1)
+        train(load("digits"), directory / "run", NETWORKS["v1"], 0.25, 32, settings, quiet=True)
+
+    return shutil.copytree(once(place / "shortened", make) / "run", directory / "model")
 
 
 def short_latency(worker: Worker, batch: int = 1) -> dict[str, Any]:

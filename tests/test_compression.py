@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line, quick_compression, write_card
+from exported import card_of, copy, one_line, quick_compression, shortened, write_card
 from mobilenets.architectures import network
 from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
@@ -328,8 +328,8 @@ def test_a_teacher_may_take_larger_images_but_must_know_the_same_classes(data, t
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
-def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path):
-    model = copy(place, tmp_path)
+def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path, monkeypatch):
+    model = shortened(place, tmp_path, monkeypatch)
     write_card(model, card_of(model) | {"speed": {"a machine": {}}})  # which of its files is the fastest there
     before = (model / "card.json").read_bytes()
     out = tmp_path / "small"
@@ -392,8 +392,8 @@ def test_an_onnxruntime_that_knows_no_four_bits_is_told(place, cli, tmp_path, mo
     assert not (tmp_path / "small").exists()
 
 
-def test_calibration_that_tries_needs_no_training(place, cli, tmp_path):
-    model, out = copy(place, tmp_path), tmp_path / "small"
+def test_calibration_that_tries_needs_no_training(place, cli, tmp_path, monkeypatch):
+    model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "small"
     status, text, err = cli("compress", model, "--out", out, "--int8", "ptq", "--json")
     assert status == 0, err
     card = json.loads(text)
@@ -411,8 +411,8 @@ def test_calibration_that_tries_needs_no_training(place, cli, tmp_path):
     assert entry["files"] == card["artifacts"][0]["files"]  # with the same ranges
 
 
-def test_sensitivity_is_a_table_and_a_picture(place, cli, tmp_path):
-    model, out = copy(place, tmp_path), tmp_path / "found"
+def test_sensitivity_is_a_table_and_a_picture(place, cli, tmp_path, monkeypatch):
+    model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "found"
     before = (model / "card.json").read_bytes()
     status, text, err = cli("compress", model, "--sensitivity", "--out", out, "--json")
     assert status == 0, err

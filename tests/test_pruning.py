@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("keras")
 
-from exported import card_of, copy, one_line, quick_compression, samples
+from exported import card_of, copy, one_line, quick_compression, samples, shortened
 from mobilenets import compress_latency, compress_stages
 from mobilenets.architectures import channel_groups, cost, network, write_out
 from mobilenets.compress import Options, compress
@@ -357,8 +357,8 @@ def test_a_candidate_is_timed_against_the_whole_network(monkeypatch):
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
-def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path):
-    model, out = copy(place, tmp_path), tmp_path / "small"
+def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path, monkeypatch):
+    model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "small"
     status, text, err = cli("compress", model, "--out", out, "--prune", 0.5, "--prune-steps", 1, "--prune-epochs", 10,
                             "--int8", "none", "--teacher", model, "--max-drop", 100, "--json")  # fmt: skip
     assert status == 0, err
@@ -401,7 +401,7 @@ class Stopped(Exception):
 
 
 def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypatch):
-    model = copy(place, tmp_path)
+    model = shortened(place, tmp_path, monkeypatch)
     options = Options(prune=0.6, steps=1, prune_epochs=1, max_drop=100)
     settings = Settings(epochs=1, batch_size=64, warmup_epochs=0.1)
     whole = compress(model, tmp_path / "whole", options, settings, quiet=True)
@@ -435,7 +435,7 @@ def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypa
 
 
 def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeypatch):
-    model = copy(place, tmp_path)
+    model = shortened(place, tmp_path, monkeypatch)
     macs = card_of(model)["cost"]["macs"]
 
     def latency(network) -> float:
