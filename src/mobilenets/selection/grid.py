@@ -1,39 +1,32 @@
 """``mobilenets grid``: every width and resolution of one training, measured as the files that would ship."""
 
-import tempfile
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mobilenets import card as cards
-from mobilenets.architectures import cost, write_out
 from mobilenets.data import ImageData
-from mobilenets.data.loader import EvaluationBatches
-from mobilenets.deployment.artifacts import check_probabilities, parts_of
-from mobilenets.deployment.calibrate import calibration_images
-from mobilenets.deployment.latency import interleaved
 from mobilenets.deployment.machine import cores, fingerprint
-from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.subjects import writable
-from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
-from mobilenets.deployment.worker import Worker
+from mobilenets.deployment.targets import TARGETS, Variant, variants
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
 from mobilenets.evaluation.evaluate import evaluation_data
-from mobilenets.evaluation.inference import probabilities
 from mobilenets.files import sha256
-from mobilenets.models.elastic import Elastic, Member, load_elastic
+from mobilenets.models.elastic import Member, load_elastic
 from mobilenets.selection import table
+from mobilenets.selection.bench import ROUNDS, SECONDS, Bench
 
-ROUNDS, SECONDS = 5, 0.2
-BATCH = 64  # images a call while accuracy is measured
 Report = Callable[[str, int, int], None]
+# How a grid differs whose identity does.
+OTHER = {
+    "model": "of another model",
+    "statistics": "of another model",
+    "evaluation data": "on other images",
+    "processor": "on another machine",
+    "cores": "on another number of cores",
+    "threads": "with another number of threads",
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +132,7 @@ def grid(
     ]
     todo = [(member, missing) for member, missing in todo if missing]
     if todo:
-        with _Bench(elastic, card, data, threads, kept["reference"]["target"], plan) as bench:
+        with Bench(elastic, card, data, threads, kept["reference"]["target"], plan.rounds, plan.seconds) as bench:
             for index, (member, missing) in enumerate(todo):
                 if report:
                     report(bench.outlook(member, len(todo) - index), len(members) - len(todo) + index, len(members))
@@ -170,8 +163,8 @@ def again(directory: Path | str, known: dict[str, Any], row: table.Row, file: Pa
     directory = Path(directory)
     elastic, card = load_elastic(directory), cards.read_card(directory)
     variant = Variant(row["target"], row["precision"], batch=TARGETS[row["target"]].batch)
-    plan, target = Plan(seconds=2 * SECONDS), known["reference"]["target"]
-    with _Bench(elastic, card, evaluation_data(card), row["threads"], target, plan) as bench:
+    target, data = known["reference"]["target"], evaluation_data(card)
+    with Bench(elastic, card, data, row["threads"], target, seconds=2 * SECONDS) as bench:
         rows, skipped = bench.measure((row["width_multiplier"], row["resolution"]), [variant], file)
     if skipped:
         raise UserError(skipped[0]["reason"])
@@ -222,9 +215,7 @@ def _go_on(path: Path, new: dict[str, Any]) -> dict[str, Any]:
     known = table.read(path)
     for key, value in new["identity"].items():
         if known["identity"].get(key) != value:
-            raise UserError(
-                f"{path}: was measured with another {key}; measure anew with --overwrite, or elsewhere with --out"
-            )
+            raise UserError(f"{path}: was measured {OTHER[key]}; measure anew with --overwrite, or keep it with --out")
     kept = [entry for entry in known["skipped"] if isinstance(entry, dict) and _names(entry)]
     if known["reference"].get("target") not in TARGETS:
         raise UserError(f"{path}: damaged, it does not say what was timed in turns; measure anew with --overwrite")
@@ -236,133 +227,3 @@ def _names(entry: dict[str, Any]) -> bool:
         return bool(table.key_of(entry))
     except (KeyError, TypeError, ValueError):
         return False
-
-
-class _Bench:
-    """Measures one network after another; a context manager that keeps the reference loaded."""
-
-    def __init__(
-        self, elastic: Elastic, card: dict[str, Any], data: ImageData, threads: int, reference: str, plan: Plan
-    ) -> None:
-        self._elastic, self._card, self._data, self._threads, self._plan = elastic, card, data, threads, plan
-        self._reference = Variant(reference, batch=TARGETS[reference].batch)
-        self._stack = ExitStack()
-        self._began, self._count = time.perf_counter(), 0
-        # One size after another: the images of one are in memory.
-        self._batches = _latest(lambda size: EvaluationBatches(data.val, size, BATCH, crop=cards.crop(card)))
-        self._calibration = cache(lambda size: calibration_images(card, data, size))
-
-    def __enter__(self) -> "_Bench":
-        with ExitStack() as stack:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            path = Writer(self._elastic.model).write(self._reference, place)
-            self._worker = stack.enter_context(self._load(path, self._reference))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _load(self, path: Path, variant: Variant) -> Worker:
-        return Worker(path, TARGETS[variant.target].runtime, self._threads)
-
-    def outlook(self, member: Member, left: int) -> str:
-        """What is being measured, and how long the rest will take."""
-        what = f"α {member[0]:g}, {member[1]} px"
-        if not self._count:
-            return what
-        seconds = (time.perf_counter() - self._began) / self._count * left
-        return f"{what}; {f'{seconds / 60:.0f} min' if seconds > 90 else f'{seconds:.0f} s'} left"
-
-    def measure(
-        self, member: Member, wanted: Sequence[Variant], file: Path | None = None
-    ) -> tuple[list[table.Row], list[dict[str, Any]]]:
-        """Measures files of a network.
-
-        Args:
-            member: the network.
-            wanted: which files.
-            file: the only one, where it is there already.
-
-        Returns:
-            Their rows, and what could not be measured.
-        """
-        alpha, size = member
-        about = {"width_multiplier": alpha, "resolution": size}
-        totals = cost(write_out(self._elastic.network, (size, size, 3), len(self._data.classes), alpha))
-        integer = any(variant.precision == "int8" for variant in wanted)
-        writer = Writer(self._elastic.extract(member), self._calibration(size) if integer else ())
-        rows, skipped = [], []
-        with ExitStack() as stack:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            loaded: list[tuple[Variant, Path, str, Worker]] = []
-            for variant in wanted:
-                try:
-                    path, computed = (file, "") if file else write_quicker(writer, variant, place, self._threads)
-                    worker = stack.enter_context(self._load(path, variant))
-                    worker.times(1, 0)
-                    loaded.append((variant, path, computed, worker))
-                except UserError as error:
-                    skipped.append(about | _kind(variant) | {"reason": str(error)})
-            workers = [self._worker, *(worker for *_, worker in loaded)]
-            turns = interleaved(workers, [1] * len(workers), self._plan.rounds, self._plan.seconds)
-            reference = [np.mean(times) for times in turns[0]]
-            for (variant, path, computed, worker), rounds in zip(loaded, turns[1:], strict=True):
-                ratios = [np.mean(times) / other for times, other in zip(rounds, reference, strict=True)]
-                # Before the evaluation, whose batches would count as well.
-                memory = worker.memory()
-                try:
-                    metrics = self._evaluate(path, worker, size)
-                except UserError as error:
-                    skipped.append(about | _kind(variant) | {"reason": str(error)})
-                    continue
-                rows.append(
-                    about
-                    | _kind(variant)
-                    | {
-                        "threads": self._threads,
-                        **metrics,
-                        "ratio": round(float(np.median(ratios)), 5),
-                        "ratio_least": round(float(min(ratios)), 5),
-                        "ratio_most": round(float(max(ratios)), 5),
-                        "reference_ms": round(float(np.median(reference)), 5),
-                        "file_bytes": sum(part.stat().st_size for part in parts_of(path)),
-                        "memory_bytes": _added(memory),
-                        "macs": totals.macs,
-                        "params": totals.params,
-                        **({"computed": computed} if computed else {}),
-                        "measured": cards.now(),
-                    }
-                )
-        self._count += 1
-        return rows, skipped
-
-    def _evaluate(self, path: Path, worker: Worker, size: int) -> dict[str, float]:
-        outputs, labels = probabilities(worker, self._batches(size))
-        check_probabilities(path, outputs, len(self._data.classes))
-        metrics = measure(outputs, labels, self._data.classes)
-        found = {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
-        return {name: round(value, 6) for name, value in found.items()}
-
-
-def _kind(variant: Variant) -> dict[str, str]:
-    runtime = TARGETS[variant.target].runtime
-    return {"precision": variant.precision, "target": variant.target, "runtime": runtime}
-
-
-def _added(memory: dict[str, int | None]) -> int | None:
-    """What loading and running a file took; None where the system does not tell."""
-    return None if memory["peak"] is None or memory["before"] is None else memory["peak"] - memory["before"]
-
-
-def _latest(make: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Remembers what was made last."""
-    known: dict[int, Any] = {}
-
-    def get(key: int) -> Any:
-        if key not in known:
-            known.clear()
-            known[key] = make(key)
-        return known[key]
-
-    return get

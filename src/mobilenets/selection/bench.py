@@ -1,0 +1,178 @@
+"""Files of one network after another, written, run and timed in turns with one reference."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenets import card as cards
+from mobilenets.architectures import cost, write_out
+from mobilenets.data import ImageData
+from mobilenets.data.loader import EvaluationBatches
+from mobilenets.deployment.artifacts import check_probabilities, parts_of
+from mobilenets.deployment.calibrate import calibration_images
+from mobilenets.deployment.latency import interleaved
+from mobilenets.deployment.quicker import write_quicker
+from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
+from mobilenets.evaluation import measure
+from mobilenets.evaluation.inference import probabilities
+from mobilenets.models.elastic import Elastic, Member
+from mobilenets.selection import table
+
+ROUNDS, SECONDS = 5, 0.2
+BATCH = 64  # images a call while accuracy is measured
+
+
+class Bench:
+    """Measures one network after another; a context manager that keeps the reference loaded.
+
+    Args:
+        elastic: the networks.
+        card: of their directory.
+        data: to evaluate on.
+        threads: for the latency.
+        reference: target of the widest network's float32 file, with which all others are timed in turns.
+        rounds: turns of each file.
+        seconds: of a turn.
+    """
+
+    def __init__(
+        self,
+        elastic: Elastic,
+        card: dict[str, Any],
+        data: ImageData,
+        threads: int,
+        reference: str,
+        rounds: int = ROUNDS,
+        seconds: float = SECONDS,
+    ) -> None:
+        self._elastic, self._data, self._threads = elastic, data, threads
+        self._rounds, self._seconds = rounds, seconds
+        self._reference = Variant(reference, batch=TARGETS[reference].batch)
+        self._stack = ExitStack()
+        self._began, self._count = time.perf_counter(), 0
+        # One size after another: the images of one are in memory.
+        self._batches = _latest(lambda size: EvaluationBatches(data.val, size, BATCH, crop=cards.crop(card)))
+        self._calibration = cache(lambda size: calibration_images(card, data, size))
+
+    def __enter__(self) -> "Bench":
+        with ExitStack() as stack:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            path = Writer(self._elastic.model).write(self._reference, place)
+            self._worker = stack.enter_context(self._load(path, self._reference))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _load(self, path: Path, variant: Variant) -> Worker:
+        return Worker(path, TARGETS[variant.target].runtime, self._threads)
+
+    def outlook(self, member: Member, left: int) -> str:
+        """What is being measured, and how long the rest will take."""
+        what = f"α {member[0]:g}, {member[1]} px"
+        if not self._count:
+            return what
+        seconds = (time.perf_counter() - self._began) / self._count * left
+        return f"{what}; {f'{seconds / 60:.0f} min' if seconds > 90 else f'{seconds:.0f} s'} left"
+
+    def measure(
+        self, member: Member, wanted: Sequence[Variant], file: Path | None = None
+    ) -> tuple[list[table.Row], list[dict[str, Any]]]:
+        """Measures files of a network.
+
+        Args:
+            member: the network.
+            wanted: which files.
+            file: the only one, where it is there already.
+
+        Returns:
+            Their rows, and what could not be measured.
+        """
+        alpha, size = member
+        about = {"width_multiplier": alpha, "resolution": size}
+        totals = cost(write_out(self._elastic.network, (size, size, 3), len(self._data.classes), alpha))
+        integer = any(variant.precision == "int8" for variant in wanted)
+        writer = Writer(self._elastic.extract(member), self._calibration(size) if integer else ())
+        rows, skipped = [], []
+        with ExitStack() as stack:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            loaded: list[tuple[Variant, Path, str, Worker]] = []
+            for variant in wanted:
+                try:
+                    path, computed = (file, "") if file else write_quicker(writer, variant, place, self._threads)
+                    worker = stack.enter_context(self._load(path, variant))
+                    worker.times(1, 0)
+                    loaded.append((variant, path, computed, worker))
+                except UserError as error:
+                    skipped.append(about | _kind(variant) | {"reason": str(error)})
+            workers = [self._worker, *(worker for *_, worker in loaded)]
+            turns = interleaved(workers, [1] * len(workers), self._rounds, self._seconds)
+            reference = [np.mean(times) for times in turns[0]]
+            for (variant, path, computed, worker), rounds in zip(loaded, turns[1:], strict=True):
+                ratios = [np.mean(times) / other for times, other in zip(rounds, reference, strict=True)]
+                # Before the evaluation, whose batches would count as well.
+                memory = worker.memory()
+                try:
+                    metrics = self._evaluate(path, worker, size)
+                except UserError as error:
+                    skipped.append(about | _kind(variant) | {"reason": str(error)})
+                    continue
+                rows.append(
+                    about
+                    | _kind(variant)
+                    | {
+                        "threads": self._threads,
+                        **metrics,
+                        "ratio": round(float(np.median(ratios)), 5),
+                        "ratio_least": round(float(min(ratios)), 5),
+                        "ratio_most": round(float(max(ratios)), 5),
+                        "reference_ms": round(float(np.median(reference)), 5),
+                        "file_bytes": sum(part.stat().st_size for part in parts_of(path)),
+                        "memory_bytes": _added(memory),
+                        "macs": totals.macs,
+                        "params": totals.params,
+                        **({"computed": computed} if computed else {}),
+                        "measured": cards.now(),
+                    }
+                )
+        self._count += 1
+        return rows, skipped
+
+    def _evaluate(self, path: Path, worker: Worker, size: int) -> dict[str, float]:
+        outputs, labels = probabilities(worker, self._batches(size))
+        check_probabilities(path, outputs, len(self._data.classes))
+        metrics = measure(outputs, labels, self._data.classes)
+        found = {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+        return {name: round(value, 6) for name, value in found.items()}
+
+
+def _kind(variant: Variant) -> dict[str, str]:
+    runtime = TARGETS[variant.target].runtime
+    return {"precision": variant.precision, "target": variant.target, "runtime": runtime}
+
+
+def _added(memory: dict[str, int | None]) -> int | None:
+    """What loading and running a file took; None where the system does not tell."""
+    return None if memory["peak"] is None or memory["before"] is None else memory["peak"] - memory["before"]
+
+
+def _latest(make: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Remembers what was made last."""
+    known: dict[int, Any] = {}
+
+    def get(key: int) -> Any:
+        if key not in known:
+            known.clear()
+            known[key] = make(key)
+        return known[key]
+
+    return get
