@@ -54,7 +54,12 @@ def show_choice(found: dict[str, Any]) -> None:
 def show_chosen(found: dict[str, Any]) -> None:
     """Prints the table of a choice: what was chosen, the stages behind it, the next best, and what more would buy."""
     metric, published = found["metric"], found.get("published", False)
-    result = table("", *(("network",) if published else ()), ">α", ">pixels", "precision", "runtime")
+    # Published networks are all measured in the same precision and runtime.
+    result = table(
+        "", *(("network",) if published else ()), ">α", ">pixels", *(() if published else ("precision", "runtime"))
+    )
+    for column in result.columns:
+        column.no_wrap = True
     for name in (metric, "latency", "size", "memory", "MACs"):
         result.add_column(name, justify="right", no_wrap=True)
 
@@ -65,8 +70,7 @@ def show_chosen(found: dict[str, Any]) -> None:
             *((row["network"].replace("_", "-"),) if published else ()),
             f"{row['width_multiplier']:g}",
             str(row["resolution"]),
-            row["precision"],
-            TITLES.get(row["runtime"], row["runtime"]),
+            *(() if published else (row["precision"], TITLES.get(row["runtime"], row["runtime"]))),
             f"{row[METRICS[metric]]:.1%}" if published else f"{row[METRICS[metric]]:.2%}",
             f"{row['latency_ms']:.3g} ms",
             f"{row['file_bytes'] / 1e3:,.0f} kB",
@@ -83,7 +87,7 @@ def show_chosen(found: dict[str, Any]) -> None:
         add("" if number else "next best", row)
     for step in found["steps"]:
         limit = LIMITS[step["limit"]]
-        add(f"{limit.title} {limit.tell(step['needs'])} buys", step["row"])
+        add(f"{limit.tell(step['needs'])} buys", step["row"])
     console().print(result)
 
 
@@ -95,8 +99,8 @@ def _where(found: dict[str, Any], published: bool) -> None:
     winner, threads = found["winner"], _threads(found["winner"])
     if published:
         print(
-            f"accuracy: ImageNet, as published ({found['source']}); latency: of a file with random weights on "
-            f"{found['processor']}, {threads}"
+            f"accuracy: ImageNet, as published ({found['source']}); latency: of a float32 file for "
+            f"{TITLES.get(winner['runtime'], winner['runtime'])} with random weights on {found['processor']}, {threads}"
         )
         print(
             f"next    mobilenets train photos/ --net {winner['network'].replace('_', '-')} "
