@@ -10,7 +10,7 @@
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
 one at least. Seconds are those of training; what the other networks would take alone follows from their
-multiply-accumulates by the line through the six. What --runs holds already is not trained again.
+multiply-accumulates by the line through the six. What --runs holds already is not trained again; what was stopped goes on from its last epoch.
 
 ``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
 all widths and resolutions of --memory, and for the widest at the largest resolution alone.
@@ -31,6 +31,7 @@ from mobilenets.card import environment, now, read_card
 from mobilenets.data import ImageData, Split, load
 from mobilenets.files import write_json
 from mobilenets.selection.extract import extract
+from mobilenets.training import checkpoint
 from mobilenets.training.classify import train
 from mobilenets.training.settings import Settings
 
@@ -61,7 +62,8 @@ class Bench:
             return read_card(out)
         warmup = min(1.0, epochs / 4)
         settings = Settings(epochs=epochs, batch_size=self.options.batch, warmup_epochs=warmup, seed=seed)
-        return train(self.data, out, self.table, alpha, size, settings, overwrite=True, **more)
+        begun = {"resume": True} if (out / checkpoint.FILE).is_file() else {"overwrite": True}
+        return train(self.data, out, self.table, alpha, size, settings, **begun, **more)
 
     def macs(self, alpha: float, size: int) -> int:
         """Multiply-accumulates of a network."""
