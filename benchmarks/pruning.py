@@ -196,7 +196,7 @@ def main() -> None:
             if not any(row["share"] == share for row in result["pruned"]):
                 out = place / f"pruned{share}"
                 keep("pruned", pruned(directory, out, case.batch, share, CRITERIA[0], 3, 6))
-            if not any(row["share"] == share for row in result["narrower"]):
+            if not any(row.get("share") == share for row in result["narrower"]):
                 found = next(row for row in result["pruned"] if row["share"] == share)
                 seconds = wide + found["training_seconds"]
                 row = case.uniform(place / f"narrow{share}", case.narrower(found["macs"]), seconds)

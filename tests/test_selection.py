@@ -218,6 +218,7 @@ def test_what_is_impossible_writes_nothing(run, cli):
     one_line(cli("choose", run, "--latency-ms", -1), "--latency-ms must be a number above 0")
     one_line(cli("choose"), "needs either a RUN")
     one_line(cli("choose", run, "--net", "v1"), "needs either a RUN")
+    one_line(cli("choose", run, "--threads", 0), "--threads goes with --net")
     one_line(cli("choose", "--net", "v1", "--out", run.parent / "x"), "no file is written")
     shutil.rmtree(run / "grid")
     one_line(cli("choose", run), "measure the networks with `mobilenets grid")
@@ -271,6 +272,7 @@ def test_published_networks_are_chosen_by_what_is_measured_here(monkeypatch, cli
     one_line(cli("choose", "--net", "v1", "--metric", "f1"), "only the accuracy")
     one_line(cli("choose", "--net", "v1", "--precision", "int8"), "float32")
     one_line(cli("choose", "--net", "v1", "--runtime", "keras"), "measured as files")
+    one_line(cli("choose", "--net", "v1", "--threads", 0), "--threads must be from 1")
 
 
 # -- the whole way --------------------------------------------------------------------------------------------------
@@ -321,6 +323,7 @@ def test_a_budget_takes_training_the_whole_way_and_goes_on_after_a_stop(tmp_path
         (("--budget", "latency-ms=5", "--ema"), "--ema is for one width"),
         (("--budget", "latency-ms=5", "--teacher", "x"), "leave them out with --budget"),
         (("--budget", "latency-ms=5", "--weights", "nowhere.keras"), "nowhere.keras"),
+        (("--budget", "latency-ms=5", "--runtime", "keras"), "--runtime keras: networks are measured as files"),
         (("--metric", "f1"), "what --budget is about"),
     ],
 )

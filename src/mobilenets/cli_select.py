@@ -125,7 +125,7 @@ def choose(
         with display.stages() as update:
             found = choose_published(options.words(net), budget, threads=threads, device=device, report=update)
     else:
-        if threads:
+        if threads is not None:
             raise UserError("--threads goes with --net: a RUN is measured by `mobilenets grid --threads`")
         from mobilenets.selection.choose import choose as run_it
 

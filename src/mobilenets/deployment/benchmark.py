@@ -11,14 +11,14 @@ from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.deployment import artifacts
-from mobilenets.deployment.latency import ROUNDS, SECONDS, interleaved, summary
+from mobilenets.deployment.latency import ROUNDS, SECONDS, check_turns, interleaved, summary
 from mobilenets.deployment.machine import cores, fingerprint, free_share
 from mobilenets.deployment.partitions import partitions
 from mobilenets.deployment.peak import computed_in, peak_subjects
 from mobilenets.deployment.runtimes import RUNTIMES, require
 from mobilenets.deployment.subjects import CLASSES, Subject, of_directory, of_file, of_networks
 from mobilenets.deployment.targets import LARGEST_BATCH, PRECISIONS
-from mobilenets.deployment.worker import Worker
+from mobilenets.deployment.worker import Worker, added
 from mobilenets.errors import UserError
 from mobilenets.files import write_json, write_text
 
@@ -68,13 +68,7 @@ class Plan:
         for batch in self.batches:
             if not 1 <= batch <= LARGEST_BATCH:
                 raise UserError(f"--batch must be from 1 to {LARGEST_BATCH}, not {batch}")
-        for count in self.threads or []:
-            if not 1 <= count <= 4 * cores():
-                raise UserError(f"--threads must be from 1 to {4 * cores()} on this machine, not {count}")
-        if not 1 <= self.rounds <= 1000:
-            raise UserError(f"--rounds must be from 1 to 1000, not {self.rounds}")
-        if not 0.01 <= self.seconds <= 60:
-            raise UserError(f"--seconds must be from 0.01 to 60, not {self.seconds:g}")
+        check_turns(self.rounds, self.seconds, self.threads or [])
 
 
 def benchmark(what: str, plan: Plan | None = None, report: Report | None = None) -> dict[str, Any]:
@@ -220,7 +214,6 @@ def timed(
 def _row(subject: Subject, threads: int, worker: Worker, rounds: list[list[float]]) -> dict[str, Any]:
     times = summary(rounds)
     memory = worker.memory()
-    peak, before = memory["peak"], memory["before"]
     seconds = times["median"] / 1e3
     litert = subject.runtime == "litert"
     return {
@@ -239,8 +232,8 @@ def _row(subject: Subject, threads: int, worker: Worker, rounds: list[list[float
         "images_per_second": round(subject.batch / seconds, 2),
         "gmacs_per_second": round(subject.macs * subject.batch / seconds / 1e9, 2) if subject.macs else None,
         "load_ms": round(worker.about["load_seconds"] * 1e3, 1),
-        "peak_memory_bytes": peak,
-        "memory_bytes": peak - before if peak is not None and before is not None else None,
+        "peak_memory_bytes": memory["peak"],
+        "memory_bytes": added(memory),
         "file_bytes": subject.bytes,
         "partitions": partitions(subject.path) if litert else None,
         "macs": subject.macs,

@@ -1,15 +1,32 @@
 """How long images take in a runtime."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mobilenets.deployment.machine import cores
 from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
 
 ROUNDS, SECONDS, WARMUP = 5, 0.4, 0.2
 PAUSE = 0.05  # seconds in which the threads of the file before stop waiting for more work
+
+
+def check_turns(rounds: int, seconds: float, threads: Iterable[int | None]) -> None:
+    """Checks how files shall be timed.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+    for count in threads:
+        if count is not None and not 1 <= count <= 4 * cores():
+            raise UserError(f"--threads must be from 1 to {4 * cores()} on this machine, not {count}")
+    if not 1 <= rounds <= 1000:
+        raise UserError(f"--rounds must be from 1 to 1000, not {rounds}")
+    if not 0.01 <= seconds <= 60:
+        raise UserError(f"--seconds must be from 0.01 to 60, not {seconds:g}")
 
 
 def measure_latency(worker: Worker, batch: int = 1) -> dict[str, Any]:

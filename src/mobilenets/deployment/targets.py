@@ -52,6 +52,19 @@ TARGETS = {
 }
 
 
+def target_of(runtime: str) -> str:
+    """The kind of file that is written for a runtime.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name, kind in TARGETS.items():
+        if kind.runtime == runtime:
+            return name
+    known = ", ".join(kind.runtime for kind in TARGETS.values())
+    raise UserError(f"--runtime {runtime}: networks are measured as files, which are written for {known}")
+
+
 @dataclass(frozen=True)
 class Variant:
     """A file that can be written.

@@ -113,6 +113,11 @@ class Worker:
         return f" ({lines[-1].strip()[:200]})" if lines else ""
 
 
+def added(memory: dict[str, int | None]) -> int | None:
+    """Bytes that loading and running a file took, of `Worker.memory`; None where the system does not tell."""
+    return None if memory["peak"] is None or memory["before"] is None else memory["peak"] - memory["before"]
+
+
 def _environment() -> dict[str, str]:
     # Threads that spin while they wait for work would take it from the process that feeds them.
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader
 
 from mobilenets.architectures import NETWORKS
 from mobilenets.errors import UserError
@@ -64,7 +64,7 @@ def render(directory: Path | str) -> Path:
     """
     directory = Path(directory)
     card = _card(directory / "card.json")
-    page = _environment().get_template("report.html.j2").render(_context(directory, card))
+    page = environment().get_template("report.html.j2").render(_context(directory, card))
     # A name that is no valid Unicode (from a foreign file system) must not keep the report back.
     path = directory / "report.html"
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
@@ -83,21 +83,26 @@ def _card(path: Path) -> dict[str, Any]:
     return card
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mobilenets.evaluation"),
+def environment(*packages: str) -> Environment:
+    """What renders a report's template: nothing unescaped, numbers written as in all reports.
+
+    Args:
+        *packages: that have a directory ``templates``, besides this one.
+    """
+    templates = Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "mobilenets.evaluation")]),
         autoescape=True,
         undefined=ChainableUndefined,  # any part of a card may be missing
         trim_blocks=True,
         lstrip_blocks=True,
     )
     for name in FORMATS:
-        environment.filters[name] = getattr(formats, name)
-    environment.filters["setting"] = _setting
-    environment.filters["label"] = lambda key: LABELS.get(key, str(key).replace("_", " "))
-    environment.filters["date"] = lambda text: str(text)[:10]
-    environment.tests["a_number"] = formats.is_number
-    return environment
+        templates.filters[name] = getattr(formats, name)
+    templates.filters["setting"] = _setting
+    templates.filters["label"] = lambda key: LABELS.get(key, str(key).replace("_", " "))
+    templates.filters["date"] = lambda text: str(text)[:10]
+    templates.tests["a_number"] = formats.is_number
+    return templates
 
 
 def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "shipped": shipped,
         "keras_bytes": _size(directory / "model.keras"),
         "history": _history(directory / "history.csv"),
-        "pictures": {name: _picture(directory / "pictures" / f"{name}.png") for name in PICTURES},
+        "pictures": {name: picture(directory / "pictures" / f"{name}.png") for name in PICTURES},
         "per_class": _per_class(metrics),
         "shown_classes": SHOWN_CLASSES,
         "confusions": _confusions(metrics),
@@ -224,7 +229,7 @@ def _history(path: Path) -> dict[str, Any] | None:
     return {"epochs": len(rows), "best": best and {"accuracy": best[0], "epoch": best[1]}} if rows else None
 
 
-def _picture(path: Path) -> dict[str, Any] | None:
+def picture(path: Path) -> dict[str, Any] | None:
     """Returns a PNG as a data address with its size in pixels; None where there is none."""
     try:
         content = path.read_bytes()

@@ -19,7 +19,7 @@ from mobilenets.deployment.calibrate import calibration_images
 from mobilenets.deployment.latency import interleaved
 from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
-from mobilenets.deployment.worker import Worker
+from mobilenets.deployment.worker import Worker, added
 from mobilenets.errors import UserError
 from mobilenets.evaluation import measure
 from mobilenets.evaluation.inference import probabilities
@@ -100,8 +100,7 @@ class Bench:
         alpha, size = member
         about = {"width_multiplier": alpha, "resolution": size}
         totals = cost(write_out(self._elastic.network, (size, size, 3), len(self._data.classes), alpha))
-        integer = any(variant.precision == "int8" for variant in wanted)
-        writer = Writer(self._elastic.extract(member), self._calibration(size) if integer else ())
+        writer = None if file else self._writer(member, any(variant.precision == "int8" for variant in wanted))
         rows, skipped = [], []
         with ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -120,7 +119,7 @@ class Bench:
             for (variant, path, computed, worker), rounds in zip(loaded, turns[1:], strict=True):
                 ratios = [np.mean(times) / other for times, other in zip(rounds, reference, strict=True)]
                 # Before the evaluation, whose batches would count as well.
-                memory = worker.memory()
+                memory = added(worker.memory())
                 try:
                     metrics = self._evaluate(path, worker, size)
                 except UserError as error:
@@ -137,7 +136,7 @@ class Bench:
                         "ratio_most": round(float(max(ratios)), 5),
                         "reference_ms": round(float(np.median(reference)), 5),
                         "file_bytes": sum(part.stat().st_size for part in parts_of(path)),
-                        "memory_bytes": _added(memory),
+                        "memory_bytes": memory,
                         "macs": totals.macs,
                         "params": totals.params,
                         **({"computed": computed} if computed else {}),
@@ -147,22 +146,19 @@ class Bench:
         self._count += 1
         return rows, skipped
 
+    def _writer(self, member: Member, integer: bool) -> Writer:
+        return Writer(self._elastic.extract(member), self._calibration(member[1]) if integer else ())
+
     def _evaluate(self, path: Path, worker: Worker, size: int) -> dict[str, float]:
         outputs, labels = probabilities(worker, self._batches(size))
         check_probabilities(path, outputs, len(self._data.classes))
-        metrics = measure(outputs, labels, self._data.classes)
-        found = {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+        found = table.columns(measure(outputs, labels, self._data.classes))
         return {name: round(value, 6) for name, value in found.items()}
 
 
 def _kind(variant: Variant) -> dict[str, str]:
     runtime = TARGETS[variant.target].runtime
     return {"precision": variant.precision, "target": variant.target, "runtime": runtime}
-
-
-def _added(memory: dict[str, int | None]) -> int | None:
-    """What loading and running a file took; None where the system does not tell."""
-    return None if memory["peak"] is None or memory["before"] is None else memory["peak"] - memory["before"]
 
 
 def _latest(make: Callable[[int], Any]) -> Callable[[int], Any]:

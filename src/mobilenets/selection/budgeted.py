@@ -13,7 +13,7 @@ from mobilenets.architectures import Network
 from mobilenets.compress import Options, compress
 from mobilenets.data import ImageData
 from mobilenets.deployment.export import export
-from mobilenets.deployment.targets import TARGETS
+from mobilenets.deployment.targets import target_of
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import write_json
@@ -21,7 +21,7 @@ from mobilenets.selection.budget import SLACK, Budget, Choice, named, pick
 from mobilenets.selection.choose import figures, settle, taken, tell
 from mobilenets.selection.extract import extract
 from mobilenets.selection.grid import Plan, again, grid
-from mobilenets.selection.table import METRICS, Row, key_of
+from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import require_elastic, train
 from mobilenets.training.settings import Settings
@@ -86,6 +86,7 @@ def train_to_budget(
     out, settings = Path(out), settings or Settings()
     say = say or (lambda _: None)
     require_elastic(network, settings)
+    plan = _plan(budget)
     stages = _Stages(out / cards.STAGES)
     stages.begin(
         {
@@ -108,19 +109,17 @@ def train_to_budget(
         with stages.unless_begun("elastic"):
             grid_of = (list(width_multipliers), list(sizes))
             train(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
-    target = next(name for name, kind in TARGETS.items() if kind.runtime == (budget.runtime or "litert"))
-    precisions = [budget.precision] if budget.precision else ["float32", "int8"]
     say("2/4  measuring every one of them as a file")
-    known = grid(elastic, Plan(targets=[target], precisions=precisions), report=report)
+    known = grid(elastic, plan, report=report)
     notes: list[str] = []
     choice = stages.choice(known, budget) or _settle(elastic, known, budget, notes, report)
     row = choice.winner
     stages.keep(row)
     say(f"3/4  training {named(row)} alone")
-    found = [_as_extracted(stages, elastic, row, budget, command)]
-    found.append(_tuned(stages, data, network, row, budget, settings, common))
+    found = [_as_extracted(stages, elastic, row, command)]
+    found.append(_tuned(stages, data, network, row, settings, common))
     if row["precision"] == "int8" and found[-1].lost(budget) > LOST:
-        found.append(_integers(stages, row, budget, settings, quiet, command))
+        found.append(_integers(stages, row, settings, quiet, command))
     best = max(found, key=lambda stage: stage.value(budget))
     say(f"4/4  writing the best of {len(found)} files")
     file = _assemble(best.directory, out)
@@ -138,6 +137,20 @@ def train_to_budget(
     }
     publish(out, card)
     return card
+
+
+def _plan(budget: Budget) -> Plan:
+    """What to measure: the files of one runtime.
+
+    Raises:
+        UserError: no file can be written for it here.
+    """
+    plan = Plan(
+        targets=[target_of(budget.runtime or "litert")],
+        precisions=[budget.precision] if budget.precision else ["float32", "int8"],
+    )
+    plan.files()  # what cannot be written fails now, not after the training
+    return plan
 
 
 def _settle(elastic: Path, known: dict[str, Any], budget: Budget, notes: list[str], report: Report | None) -> Choice:
@@ -239,11 +252,7 @@ class _Stage:
 
     def lost(self, budget: Budget) -> float:
         """How much less of it the file has than the Keras model."""
-        return _figures(cards.read_card(self.directory)["metrics"])[METRICS[budget.metric]] - self.value(budget)
-
-
-def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    return {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+        return budget.value(columns(cards.read_card(self.directory)["metrics"])) - self.value(budget)
 
 
 def _exported(name: str, directory: Path, row: Row) -> _Stage:
@@ -251,14 +260,14 @@ def _exported(name: str, directory: Path, row: Row) -> _Stage:
     known = cards.read_card(directory).get("artifacts", [])
     entries = [entry for entry in known if (entry.get("target"), entry.get("precision")) == _kind(row)]
     entry = entries[0] if entries else export(directory, [row["target"]], [row["precision"]], max_drop=100)[0]
-    return _Stage(name, directory, row | _figures(entry["metrics"]) | {"file_bytes": entry["bytes"]})
+    return _Stage(name, directory, row | columns(entry["metrics"]) | {"file_bytes": entry["bytes"]})
 
 
 def _kind(row: Row) -> tuple[str, str]:
     return (row["target"], row["precision"])
 
 
-def _as_extracted(stages: _Stages, elastic: Path, row: Row, budget: Budget, command: str) -> _Stage:
+def _as_extracted(stages: _Stages, elastic: Path, row: Row, command: str) -> _Stage:
     path = stages.path("extracted")
     extract(elastic, path, row["width_multiplier"], row["resolution"], overwrite=True, command=command)
     return _exported("extracted", path, row)
@@ -269,7 +278,6 @@ def _tuned(
     data: ImageData,
     network: Network,
     row: Row,
-    budget: Budget,
     settings: Settings,
     common: dict[str, Any],
 ) -> _Stage:
@@ -282,7 +290,7 @@ def _tuned(
     return _exported("tuned", path, row)
 
 
-def _integers(stages: _Stages, row: Row, budget: Budget, settings: Settings, quiet: bool, command: str) -> _Stage:
+def _integers(stages: _Stages, row: Row, settings: Settings, quiet: bool, command: str) -> _Stage:
     path, epochs = stages.path("integers"), max(1, round(INTEGER * settings.epochs))
     if not stages.done("integers"):
         shorter = _shorter(settings, epochs)

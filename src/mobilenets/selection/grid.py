@@ -7,6 +7,7 @@ from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.data import ImageData
+from mobilenets.deployment.latency import check_turns
 from mobilenets.deployment.machine import cores, fingerprint
 from mobilenets.deployment.subjects import writable
 from mobilenets.deployment.targets import TARGETS, Variant, variants
@@ -57,12 +58,7 @@ class Plan:
         Raises:
             UserError: one does not exist or cannot be written here, or a number is out of its range.
         """
-        if self.threads is not None and not 1 <= self.threads <= 4 * cores():
-            raise UserError(f"--threads must be from 1 to {4 * cores()} on this machine, not {self.threads}")
-        if not 1 <= self.rounds <= 1000:
-            raise UserError(f"--rounds must be from 1 to 1000, not {self.rounds}")
-        if not 0.01 <= self.seconds <= 60:
-            raise UserError(f"--seconds must be from 0.01 to 60, not {self.seconds:g}")
+        check_turns(self.rounds, self.seconds, [self.threads])
         return variants(self.targets or writable(), self.precisions)
 
     def members(self, trained: Sequence[Member], directory: Path) -> list[Member]:

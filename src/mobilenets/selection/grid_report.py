@@ -1,17 +1,14 @@
 """The report of a measured grid: one HTML file that needs nothing else."""
 
-import base64
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader
-
 from mobilenets.architectures import NETWORKS
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.classification import interval
-from mobilenets.evaluation.report import FORMATS, RUNTIMES
+from mobilenets.evaluation.report import RUNTIMES, environment, picture
 from mobilenets.files import write_text
 from mobilenets.selection import table
 from mobilenets.selection.grid_pictures import compared, draw_front, draw_maps, drawable, precisions, runtimes
@@ -44,26 +41,13 @@ def render(directory: Path | str) -> Path:
     pictures = {}
     for name, draw in DRAWINGS.items():
         path = draw(grid, directory / "pictures" / f"{name}.png")
-        pictures[name] = _picture(path) if path else None
-    page = _environment().get_template("grid.html.j2").render(_context(directory, grid), pictures=pictures)
+        pictures[name] = picture(path) if path else None
+    templates = environment("mobilenets.selection")
+    templates.filters["g"] = lambda value: f"{value:g}"
+    page = templates.get_template("grid.html.j2").render(_context(directory, grid), pictures=pictures)
     path = directory / REPORT
     write_text(path, page)
     return path
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("mobilenets.selection"), PackageLoader("mobilenets.evaluation")]),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in FORMATS:
-        environment.filters[name] = getattr(formats, name)
-    environment.filters["g"] = lambda value: f"{value:g}"
-    environment.tests["a_number"] = formats.is_number
-    return environment
 
 
 def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
@@ -205,11 +189,3 @@ def _number(value: Any) -> float | None:
 def _text(value: Any) -> str:
     """A word, number or name from a file; nothing for what has parts."""
     return formats.plain(value) if isinstance(value, str) or _number(value) is not None else ""
-
-
-def _picture(path: Path) -> dict[str, Any]:
-    """A PNG as a data address, with its size in pixels."""
-    content = path.read_bytes()
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return {"source": source, "width": width, "height": height}

@@ -8,9 +8,10 @@ from typing import Any
 from mobilenets.architectures import network
 from mobilenets.compare import published
 from mobilenets.deployment.benchmark import Plan, timed
+from mobilenets.deployment.latency import check_turns
 from mobilenets.deployment.machine import cores, fingerprint
 from mobilenets.deployment.subjects import of_network
-from mobilenets.deployment.targets import TARGETS, variants
+from mobilenets.deployment.targets import target_of, variants
 from mobilenets.errors import UserError
 from mobilenets.selection.budget import Budget, pick
 from mobilenets.selection.choose import Report, tell
@@ -53,9 +54,8 @@ def choose_published(
         raise UserError(f"--precision {budget.precision}: the accuracies published are those of {PRECISION}")
     wanted = _wanted(names)
     runtime = budget.runtime or "litert"
-    target = next((name for name, kind in TARGETS.items() if kind.runtime == runtime), None)
-    if target is None:
-        raise UserError(f"--runtime {runtime}: networks without weights are measured as files for other runtimes")
+    target = target_of(runtime)
+    check_turns(PLAN.rounds, PLAN.seconds, [threads])
     if device is not None:
         rows = _elsewhere(wanted, Path(device), target, runtime)
         machine = str(device)

@@ -93,6 +93,11 @@ def write(grid: dict[str, Any], directory: Path) -> None:
         write_text(directory / "grid.csv", table.getvalue())
 
 
+def columns(metrics: dict[str, Any]) -> dict[str, float]:
+    """A row's columns of what `mobilenets.evaluation.measure` found."""
+    return {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+
+
 def key_of(row: Row) -> tuple[float, int, str, str]:
     """What a row is about: width multiplier, pixels, precision and target."""
     return (float(row["width_multiplier"]), int(row["resolution"]), row["precision"], row["target"])
