@@ -310,6 +310,7 @@ def test_a_budget_takes_training_the_whole_way_and_goes_on_after_a_stop(tmp_path
     assert set(stages) == {"extracted", "tuned", "integers"}
     assert entry["metrics"]["accuracy"] == pytest.approx(max(stages.values()), abs=1e-6)
     assert json.loads(cli("evaluate", out / entry["file"], "--json")[1]) == entry["metrics"]
+    assert "Pareto fronts" in (out / "stages" / "elastic" / "grid" / "report.html").read_text()
     # Another budget needs no training.
     status, _, err = cli("choose", out / "stages" / "elastic", "--latency-ms", 1e4)
     assert status == 0, err

@@ -21,6 +21,7 @@ from mobilenets.selection.budget import SLACK, Budget, Choice, named, pick
 from mobilenets.selection.choose import figures, settle, taken, tell
 from mobilenets.selection.extract import extract
 from mobilenets.selection.grid import Plan, again, grid
+from mobilenets.selection.grid_report import render
 from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import require_elastic, train
@@ -111,6 +112,7 @@ def train_to_budget(
             train(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
     say("2/4  measuring every one of them as a file")
     known = grid(elastic, plan, report=report)
+    render(elastic / cards.GRID)
     notes: list[str] = []
     choice = stages.choice(known, budget) or _settle(elastic, known, budget, notes, report)
     row = choice.winner
