@@ -31,7 +31,8 @@ from mobilenets.models.saving import load_model, save_model
 from mobilenets.models.statistics import recalibrate
 from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
-from mobilenets.training.fit import Result, fit
+from mobilenets.training.fit import fit
+from mobilenets.training.loop import Result
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 

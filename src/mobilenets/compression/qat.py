@@ -10,7 +10,8 @@ from mobilenets.compression.simulate import Simulation
 from mobilenets.data import ImageData
 from mobilenets.models import keras
 from mobilenets.training.checkpoint import State
-from mobilenets.training.fit import Result, fit
+from mobilenets.training.fit import fit
+from mobilenets.training.loop import Result
 from mobilenets.training.settings import Settings
 
 

@@ -12,7 +12,8 @@ from mobilenets.data.loader import EvaluationBatches
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.training import checkpoint, logs
-from mobilenets.training.fit import Result, build, class_weights, not_a_number, score
+from mobilenets.training.fit import class_weights, score
+from mobilenets.training.loop import Result, build, not_a_number
 from mobilenets.training.optimizer import make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -57,7 +58,7 @@ def fit_head(
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",
     )
-    build(head, len(data.classes), len(data.classes))
+    build(head, (len(data.classes),), (len(data.classes),))
     good, stopped = logits.get_weights(), None
     with reporter(settings.epochs, steps) as report:
         for epoch in range(settings.epochs):

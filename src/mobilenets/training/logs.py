@@ -8,15 +8,13 @@ from typing import Any
 from mobilenets.errors import UserError
 from mobilenets.files import write_text
 
-COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Writes ``history.csv``, one row an epoch."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: f"{row[key]:.6g}" for key in COLUMNS} for row in history)
+    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
     write_text(path, table.getvalue())
 
 
@@ -40,7 +38,9 @@ class TensorBoard:
         import time
 
         values = [
-            self.make_summary.Value(tag=f"epoch/{name}", simple_value=row[name]) for name in COLUMNS if name != "epoch"
+            self.make_summary.Value(tag=f"epoch/{name}", simple_value=value)
+            for name, value in row.items()
+            if name != "epoch"
         ]
         summary = self.make_summary(value=values)
         self.writer.add_event(self.make_event(wall_time=time.time(), step=int(row["epoch"]), summary=summary))

@@ -49,9 +49,12 @@ class Reporter:
     def end(self, state: State) -> None:
         """An epoch is done; its row is the last of the history."""
         row = state.history[-1]
+        if "accuracy" in row:
+            figures = f"accuracy {row['accuracy']:7.2%}  evaluation {row['val_accuracy']:7.2%}"
+        else:
+            figures = f"AP {row['val_ap']:7.2%}  AP50 {row['val_ap50']:7.2%}"
         self.console.print(
-            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:7.2%}  "
-            f"evaluation {row['val_accuracy']:7.2%}  {row['seconds']:.1f} s"
+            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.4f}  {figures}  {row['seconds']:.1f} s"
         )
 
     def say(self, text: str) -> None:
