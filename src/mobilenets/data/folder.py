@@ -15,8 +15,8 @@ from mobilenets.data.scan import Scanned, scan
 from mobilenets.data.types import ImageData, Problem, Split
 from mobilenets.errors import UserError
 
-_TRAIN_NAMES = ("train", "training")
-_VAL_NAMES = ("val", "validation", "valid", "test", "testing")  # the first that is there
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "validation", "valid", "test", "testing")  # the first that is there
 # Left behind by archivers, file managers and network disks; names that begin with a dot are skipped as well.
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 # Pictures that a user may well expect to be read.
@@ -130,13 +130,13 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 def _walk(folder: Path) -> _Tree:
     """Lists ``folder`` in natural order; links to folders are followed, but not twice and never upwards."""
     tree = _Tree()
-    seen = {_identity(parent) for start in (folder.absolute(), folder.resolve()) for parent in start.parents}
+    seen = {identity(parent) for start in (folder.absolute(), folder.resolve()) for parent in start.parents}
 
     def visit(directory: Path) -> None:
         try:
-            if (identity := _identity(directory)) in seen:
+            if (place := identity(directory)) in seen:
                 return
-            seen.add(identity)
+            seen.add(place)
             with os.scandir(directory) as listing:
                 entries = sorted((natural_key(entry.name), entry.name, entry.is_dir()) for entry in listing)
         except OSError as error:
@@ -144,7 +144,7 @@ def _walk(folder: Path) -> _Tree:
         below = []
         for _, name, is_folder in entries:
             suffix = Path(name).suffix.lower()
-            if _litter(name):
+            if litter(name):
                 continue
             if is_folder:
                 below.append(directory / name)
@@ -159,12 +159,14 @@ def _walk(folder: Path) -> _Tree:
     return tree
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def identity(folder: Path) -> tuple[int, int]:
+    """What a folder is, whatever way leads to it: links may go in circles."""
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _litter(name: str) -> bool:
+def litter(name: str) -> bool:
+    """Whether a file or folder of that name is nobody's data."""
     return name.startswith(".") or name.lower() in _LITTER
 
 
@@ -179,7 +181,7 @@ def _quoted(names: Sequence[str]) -> str:
 def _children(folder: Path) -> list[Path]:
     """The folders directly inside, in natural order."""
     return sorted(
-        (path for path in folder.iterdir() if path.is_dir() and not _litter(path.name)),
+        (path for path in folder.iterdir() if path.is_dir() and not litter(path.name)),
         key=lambda path: natural_key(path.name),
     )
 
@@ -187,7 +189,7 @@ def _children(folder: Path) -> list[Path]:
 def _loose(folder: Path) -> int:
     """The number of images directly inside."""
     return sum(
-        path.suffix.lower() in images.SUFFIXES and not _litter(path.name) and not path.is_dir()
+        path.suffix.lower() in images.SUFFIXES and not litter(path.name) and not path.is_dir()
         for path in folder.iterdir()
     )
 
@@ -196,11 +198,11 @@ def _layout(root: Path, typed: Path, notes: list[str]) -> tuple[_Classes, _Class
     """Finds the classes' images: (train, val), with val empty where none is set aside."""
     try:
         children = {path.name.lower(): path for path in _children(root)}
-        train = next((children[name] for name in _TRAIN_NAMES if name in children), None)
+        train = next((children[name] for name in TRAIN_NAMES if name in children), None)
         # A folder "train" full of images is a class of locomotives.
         if train is not None and (_loose(train) or not any(_walk(path).images for path in _children(train))):
             train = None
-        vals = [children[name] for name in _VAL_NAMES if name in children]
+        vals = [children[name] for name in VAL_NAMES if name in children]
         loose = _loose(root)
     except OSError as error:
         raise UserError(f"{typed}: cannot be listed ({error.strerror or error})") from None
@@ -218,7 +220,7 @@ def _layout(root: Path, typed: Path, notes: list[str]) -> tuple[_Classes, _Class
     train_classes = _classes(train, typed / train.name, notes)
     if val is None:
         return train_classes, {}
-    if val.name.lower() != _VAL_NAMES[0]:
+    if val.name.lower() != VAL_NAMES[0]:
         notes.append(f"{val.name}/ is used for validation")
     val_classes = _classes(val, typed / val.name, notes, least=1)
     if strangers := [name for name in val_classes if name not in train_classes]:

@@ -95,13 +95,13 @@ def decode(source: Path | str | bytes, size: int | None = None) -> np.ndarray:
     from PIL import Image
 
     data = source if isinstance(source, bytes) else read(source)
-    with _opened(data) as picture:
+    with opened(data) as picture:
         full = picture.size
         if size:
             picture.draft(None, (size, size))  # does nothing to formats other than JPEG
         with _memory_for(picture):
             picture.load()
-            turn = _TURNS.get(_orientation(picture))
+            turn = _TURNS.get(orientation(picture))
             rgb = _whole_pixels(_to_rgb(picture), full, size or max(full))
             if turn:
                 rgb = rgb.transpose(Image.Transpose[turn])
@@ -114,7 +114,7 @@ def verify(data: bytes) -> None:
     Raises:
         ImageError: as ``decode``.
     """
-    with _opened(data) as picture:
+    with opened(data) as picture:
         # At 1/8 a JPEG is still read to its end, but its transform costs next to nothing.
         picture.draft(None, (1, 1))
         with _memory_for(picture):
@@ -131,11 +131,11 @@ def dimensions(source: Path | str | bytes) -> tuple[int, int]:
         with contextlib.suppress(ImageError):  # WebP wants its whole file, and a header may be long
             return dimensions(read(source, _HEADER))
         source = read(source)
-    with _opened(source) as picture:
+    with opened(source) as picture:
         width, height = picture.size
         # Of a PNG, Pillow would decode all the pixels in search of an EXIF block behind them.
         known = picture.format != "PNG" or "exif" in picture.info
-        return (height, width) if known and _orientation(picture) in (5, 6, 7, 8) else (width, height)
+        return (height, width) if known and orientation(picture) in (5, 6, 7, 8) else (width, height)
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -215,7 +215,7 @@ _TURNS = {
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator["Image.Image"]:
+def opened(data: bytes) -> Iterator["Image.Image"]:
     """Opens an image without decoding it; whatever fails inside the block leaves as ImageError."""
     try:
         with _quiet(), _open(data) as picture:
@@ -285,7 +285,8 @@ def _memory_for(picture: "Image.Image") -> contextlib.AbstractContextManager:
     return _one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext()
 
 
-def _orientation(picture: "Image.Image") -> int:
+def orientation(picture: "Image.Image") -> int:
+    """EXIF's, 1 to 8; 1 where there is none."""
     try:
         value = picture.getexif().get(0x0112, 1)
         return value if isinstance(value, int) else 1

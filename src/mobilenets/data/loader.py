@@ -116,7 +116,7 @@ class Batches:
             parts = enumerate(batches_of(len(indices), self._task))
             return batch, [lambda task=task, part=part: fill(task, part) for task, part in parts]
 
-        return _ahead(prepare, range(self.steps), self._threads, math.ceil(self._batch_size / self._task))
+        return ahead(prepare, range(self.steps), self._threads, math.ceil(self._batch_size / self._task))
 
     def _empty(self, count: int) -> Batch:
         return (
@@ -200,7 +200,7 @@ class EvaluationBatches:
             return (x, self._labels[part]), [lambda piece=piece: fill(piece) for piece in pieces]
 
         tasks = math.ceil((self._parts[0].stop if self._parts else 1) / _FILES_A_TASK)
-        return _ahead(prepare, self._parts, self._threads, tasks)
+        return ahead(prepare, self._parts, self._threads, tasks)
 
 
 def evaluation_batches(
@@ -216,7 +216,7 @@ def evaluation_batches(
     return iter(EvaluationBatches(split, size, batch_size, crop=crop, cache_bytes=0, threads=threads))
 
 
-def _ahead(prepare: Callable, steps: Iterable, threads: int, tasks_a_step: int) -> Iterator:
+def ahead(prepare: Callable, steps: Iterable, threads: int, tasks_a_step: int) -> Iterator:
     """Yields the results of ``steps`` in order while later ones are being worked on.
 
     Args:

@@ -15,11 +15,12 @@ from mobilenets.files import writing
 
 _SAMPLE = 5000  # headers read to tell the sizes of images; more would take longer than it tells
 _MOST_ROWS = 60
-_INK, _FAINT, _PAPER, _LINE = "#1b1f24", "#6a737d", "#ffffff", "#e4e7eb"
+INK, FAINT, PAPER, _LINE = "#1b1f24", "#6a737d", "#ffffff", "#e4e7eb"
 # The first font that has every character of a text draws it. Pillow looks names up in the system's folders.
 _FONTS = (
     "DejaVuSans.ttf",
     "NotoSansCJK-Regular.ttc",
+    "DroidSansFallbackFull.ttf",
     "PingFang.ttc",
     "msyh.ttc",
     "NotoSans-Regular.ttf",
@@ -108,21 +109,21 @@ def contact_sheet(data: ImageData, path: Path | str, per_class: int = 8, thumb: 
     width = 2 * unit + label_width + columns * (thumb + gap)
     more = len(data.classes) - len(rows)
     height = head + len(rows) * (thumb + 2 * gap) + unit * (3 if more else 1)
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
 
-    _write(draw, (unit, unit), data.name, unit + unit // 4, _INK, width - 2 * unit)
+    write_line(draw, (unit, unit), data.name, unit + unit // 4, INK, width - 2 * unit)
     summary = f"{len(data.classes)} classes, {len(data.train)} images to train on, {len(data.val)} to validate"
     if data.problems:
         summary += f", {len(data.problems)} skipped"
-    _write(draw, (unit, unit * 5 // 2), summary, unit * 3 // 4, _FAINT, width - 2 * unit)
+    write_line(draw, (unit, unit * 5 // 2), summary, unit * 3 // 4, FAINT, width - 2 * unit)
 
     for row, (label, name) in enumerate(rows):
         top = head + row * (thumb + 2 * gap)
         draw.line((unit, top - gap, width - unit, top - gap), fill=_LINE)
-        _write(draw, (unit, top + thumb // 2 - unit), name, unit, _INK, label_width - unit)
+        write_line(draw, (unit, top + thumb // 2 - unit), name, unit, INK, label_width - unit)
         counts = f"{_count(data.train, label)} train, {_count(data.val, label)} val"
-        _write(draw, (unit, top + thumb // 2 + unit // 4), counts, unit * 3 // 4, _FAINT, label_width - unit)
+        write_line(draw, (unit, top + thumb // 2 + unit // 4), counts, unit * 3 // 4, FAINT, label_width - unit)
         members = np.flatnonzero(data.train.labels == label)
         chosen = members[np.unique(np.linspace(0, len(members) - 1, min(columns, len(members))).astype(int))]
         for column, index in enumerate(chosen):
@@ -131,7 +132,7 @@ def contact_sheet(data: ImageData, path: Path | str, per_class: int = 8, thumb: 
                 sheet.paste(picture, (unit + label_width + column * (thumb + gap), top))
     if more:
         rest = f"and {more} more classes: {some(list(data.classes[_MOST_ROWS:]), 5)}"
-        _write(draw, (unit, height - 2 * unit), rest, unit * 3 // 4, _FAINT, width - 2 * unit)
+        write_line(draw, (unit, height - 2 * unit), rest, unit * 3 // 4, FAINT, width - 2 * unit)
     with writing(path) as temporary:
         sheet.save(temporary, format="PNG")
     return Path(path)
@@ -154,9 +155,9 @@ def _thumbnail(split: Split, index: int, size: int) -> Any:
         return None
 
 
-def _write(draw: Any, at: tuple[int, int], text: str, height: int, fill: str, width: int) -> None:
+def write_line(draw: Any, at: tuple[int, int], text: str, height: int, fill: str, width: int) -> None:
     """Writes one line, cut with an ellipsis where it is wider than ``width`` pixels."""
-    font = _font_for(text, height)
+    font = font_for(text, height)
     if draw.textlength(text, font) > width:
         while text and draw.textlength(f"{text}…", font) > width:
             text = text[:-1]
@@ -165,7 +166,7 @@ def _write(draw: Any, at: tuple[int, int], text: str, height: int, fill: str, wi
     draw.text((at[0], at[1] + round(0.95 * height)), text, fill=fill, font=font, anchor="ls")
 
 
-def _font_for(text: str, height: int) -> Any:
+def font_for(text: str, height: int) -> Any:
     """The first font that has every character of ``text``, or the one that lacks the fewest."""
     from PIL import ImageFont
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenets.data import images
+from mobilenets.data.boxes import BoxSplit
 from mobilenets.data.types import Split
 from mobilenets.errors import UserError
 
@@ -23,7 +24,14 @@ class Store:
     """
 
     def __init__(
-        self, split: Split, size: int, *, whole: bool, crop: float = 1.0, cache_bytes: int | None = None
+        self,
+        split: Split | BoxSplit,
+        size: int,
+        *,
+        whole: bool,
+        crop: float = 1.0,
+        stretch: bool = False,
+        cache_bytes: int | None = None,
     ) -> None:
         """Prepares; nothing is decoded yet.
 
@@ -33,13 +41,18 @@ class Store:
             whole: True to hand out uint8 ``(size, size, 3)``; False to hand out more than that, for random
                 crops: the uncropped image, its shorter side about 1.25 ``size`` (or its own, if smaller).
             crop: Share of the shorter side that is kept when ``whole``, in (0, 1].
+            stretch: True to cut nothing off, for boxes: every image is stretched to the square, or, if not
+                ``whole``, each of its sides is shrunk to at most 1.25 ``size`` on its own. ``crop`` does nothing.
             cache_bytes: How much may be kept in memory; by default a third of what is available now.
         """
         self._source = split.images
         self._size = size
         self._whole = whole
         self._crop = crop
+        self._stretch = stretch
         self._shorter = images.pixels_for(size, crop) if whole else math.ceil(1.25 * size)
+        # The decoder drops up to one pixel of a reduced picture at each border; that is half of one of ours here.
+        self._decoded = 2 * size if stretch else self._shorter
         self._left = available_memory() // 3 if cache_bytes is None else cache_bytes
         self._lock = threading.Lock()
         self._kept: list[np.ndarray | None] = [None] * len(split)
@@ -50,6 +63,8 @@ class Store:
         if not isinstance(source, np.ndarray):
             return False
         height, width = source.shape[1:3]
+        if self._stretch:
+            return height == width == self._size if self._whole else max(height, width) <= self._shorter
         if self._whole:
             return height == width == self._size and self._crop == 1
         return min(height, width) <= self._shorter and max(height, width) <= _LONGEST * min(height, width)
@@ -80,11 +95,14 @@ class Store:
         image = self._source[index]
         if not isinstance(image, np.ndarray):
             try:
-                image = images.decode(image, self._shorter)
+                image = images.decode(image, self._decoded)
             except images.ImageError as error:
                 raise UserError(
                     f"{image}: {error}; it was whole when the folder was read: put it back or start again"
                 ) from error
+        if self._stretch:
+            sides = (self._size,) * 2 if self._whole else [min(side, self._shorter) for side in image.shape[1::-1]]
+            return stretched(image, *sides)
         if self._whole:
             return images.fit(image, self._size, self._crop)
         return _shrink(image, self._shorter)
@@ -99,6 +117,13 @@ def _shrink(image: np.ndarray, shorter: int) -> np.ndarray:
     height, width = image.shape[:2]
     ratio = min(1.0, shorter / min(height, width))
     return images.resize(image, round(width * ratio), round(height * ratio))
+
+
+def stretched(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resizes uint8 ``(H, W, 3)`` without aliasing even where one side shrinks and the other grows; a copy."""
+    if (width < image.shape[1]) != (height < image.shape[0]):
+        image = images.resize(image, min(width, image.shape[1]), min(height, image.shape[0]))
+    return images.resize(image, width, height)
 
 
 def available_memory() -> int:

@@ -1,0 +1,67 @@
+"""Training images with their boxes as the network gets them, as a picture."""
+
+from dataclasses import replace
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+
+from mobilenets.data.box_augment import IGNORED, UNUSED, BoxAugment
+from mobilenets.data.box_drawing import draw_boxes
+from mobilenets.data.box_loader import BoxBatches
+from mobilenets.data.boxes import BoxData
+from mobilenets.files import writing
+
+_GAP = 8  # pixels
+_DEFAULT = BoxAugment()
+
+
+def augmented_sheet(
+    data: BoxData,
+    path: Path | str,
+    size: int = 320,
+    augment: BoxAugment | None = _DEFAULT,
+    seed: int = 0,
+    columns: int = 4,
+    rows: int = 3,
+) -> Path:
+    """Draws some training images, augmented, with their boxes, as a PNG.
+
+    Args:
+        data: The data set. Where it says that images may not be mirrored, they are not.
+        path: The file to write.
+        size: Height and width of each, pixels.
+        augment: What may happen to an image. None: nothing.
+        seed: Which images, and what happens to them; at least 0.
+        columns: Images side by side.
+        rows: Images one below the other.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: ``path`` cannot be written, or a file has vanished or gone bad.
+        ValueError: an argument is out of its range.
+    """
+    from PIL import Image
+
+    if columns < 1 or rows < 1:
+        raise ValueError(f"columns is {columns} and rows {rows}; both at least 1")
+    if augment is not None:
+        augment = replace(augment, flip=augment.flip and data.flip)
+    batches = BoxBatches(data.train, size, columns, seed=seed, augment=augment)
+    endless = (pair for epoch in count() for batch in batches.epoch(epoch) for pair in zip(*batch, strict=True))
+    step = size + _GAP
+    sheet = np.full((rows * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
+    for place, (image, objects) in enumerate(islice(endless, columns * rows)):
+        top, left = (_GAP + index * step for index in divmod(place, columns))
+        objects = objects[objects[:, 4] != UNUSED]
+        ignored = objects[:, 4] == IGNORED
+        labels = np.where(ignored, len(data.classes), objects[:, 4]).astype(np.int64)
+        names = (*data.classes, "ignored")
+        drawn = draw_boxes(image, objects[:, :4] * size, labels, names, ignored=ignored)
+        sheet[top : top + size, left : left + size] = drawn
+    endless.close()
+    with writing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
+    return Path(path)
