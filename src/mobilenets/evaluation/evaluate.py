@@ -20,7 +20,7 @@ from mobilenets.evaluation.report import render
 
 
 def evaluate_directory(directory: Path | str, source: str | None = None) -> dict[str, Any]:
-    """Evaluates a model directory's Keras model.
+    """Evaluates a model directory's Keras model, of whatever task.
 
     On the data set that it was trained with, the card, the pictures and the report are renewed. On another one
     (``source``) nothing is written, unless the card names none: ported weights take the first one for their own.
@@ -35,6 +35,10 @@ def evaluate_directory(directory: Path | str, source: str | None = None) -> dict
     from mobilenets.models.saving import load_model
 
     card = cards.read_card(directory)
+    if card["task"] == cards.DETECT:
+        from mobilenets.evaluation.detector import evaluate_detector_directory
+
+        return evaluate_detector_directory(directory, card, source)
     data = evaluation_data(card, source)
     model = load_model(directory)
     require_fit(model, card, directory)
@@ -68,7 +72,7 @@ def evaluate_model(
     metrics = measure(outputs, labels, data.classes)
     pictures = directory / "pictures"
     draw_confusion(metrics, pictures / "confusion.png")
-    draw_curves(_history(directory), pictures / "curves.png")
+    draw_curves(history(directory), pictures / "curves.png")
     mistakes = confident_mistakes(outputs, labels)
     shown = {int(index): _picture(data.val, int(index)) for index in mistakes}
     captions = {index: data.val.images[index].name for index in shown} if not _is_array(data.val) else None
@@ -150,7 +154,12 @@ def _picture(split: Split, index: int, size: int = 160) -> np.ndarray:
     return image if _is_array(split) else fit(image, size)
 
 
-def _history(directory: Path) -> list[dict[str, float]]:
+def history(directory: Path) -> list[dict[str, float]]:
+    """The rows of a model directory's ``history.csv``, or none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = directory / cards.HISTORY
     if not path.is_file():
         return []

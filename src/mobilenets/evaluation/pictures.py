@@ -39,10 +39,17 @@ NUMBERS_UP_TO = 16  # classes; beyond, counts in the cells of a confusion matrix
 NAMES_UP_TO = 48  # classes; beyond, so are their names along its sides
 COLUMNS = 6  # pictures in a row of mistakes
 LOG_FROM = 30  # a loss that falls by more than this factor is drawn on a logarithmic scale
+# What is drawn over the epochs: columns of history.csv, each with its name in the picture. Of the last the best epoch
+# is marked.
+PANELS = {
+    "Loss": {"loss": "training", "val_loss": "validation"},
+    "Accuracy": {"accuracy": "training", "val_accuracy": "validation"},
+    "Average precision": {"val_ap50": "AP50, validation", "val_ap": "AP, validation"},
+}
 
 
 def draw_curves(history_rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path | None:
-    """Draws loss and accuracy over the epochs, training and validation, and marks the best epoch.
+    """Draws loss and accuracy, or a detector's average precision, over the epochs, and marks the best epoch.
 
     Args:
         history_rows: The rows of history.csv (texts or numbers); missing or empty columns are left out.
@@ -55,18 +62,14 @@ def draw_curves(history_rows: Iterable[Mapping[str, Any]], path: Path | str) -> 
         UserError: ``path`` cannot be written.
     """
     history = _columns(history_rows)
-    panels = [
-        (title, name)
-        for title, name in (("Loss", "loss"), ("Accuracy", "accuracy"))
-        if any(np.isfinite(history[key]).any() for key in (name, f"val_{name}"))
-    ]
+    panels = [title for title, names in PANELS.items() if any(np.isfinite(history[name]).any() for name in names)]
     if not panels:
         return nothing(path)
     with rc_context(style()):
         figure = Figure(figsize=(4.6 * len(panels), 3.1), dpi=DPI, layout="constrained")
         row = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (title, name) in zip(row, panels, strict=True):
-            _curve(axes, history, title, name)
+        for axes, title in zip(row, panels, strict=True):
+            _curve(axes, history, title)
         return save(figure, path)
 
 
@@ -187,10 +190,13 @@ def _verdict(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> s
     return one if formats.width(one) <= 20 else f"{true} →\n{wrong}  {sure}"
 
 
-def _curve(axes: Axes, history: Mapping[str, np.ndarray], title: str, name: str) -> None:
-    """Draws one figure's training and validation curves into ``axes``."""
-    epochs = history["epoch"]
-    curves = ((history[name], PALE, "training"), (history[f"val_{name}"], ACCENT, "validation"))
+def _curve(axes: Axes, history: Mapping[str, np.ndarray], title: str) -> None:
+    """Draws one panel's curves into ``axes``."""
+    epochs, high = history["epoch"], title != "Loss"
+    curves = [
+        (history[name], colour, label)
+        for (name, label), colour in zip(PANELS[title].items(), (PALE, ACCENT), strict=True)
+    ]
     dots = "o" if len(epochs) <= 2 else None
     for values, colour, label in curves:
         if np.isfinite(values).any():
@@ -201,7 +207,7 @@ def _curve(axes: Axes, history: Mapping[str, np.ndarray], title: str, name: str)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
-    if name == "accuracy":
+    if high:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
     else:
         drawn = np.concatenate([values[np.isfinite(values)] for values, _, _ in curves])
@@ -211,8 +217,8 @@ def _curve(axes: Axes, history: Mapping[str, np.ndarray], title: str, name: str)
             # The formatters that come with a logarithmic axis speak mathtext, which is switched off.
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
-    _mark_best(axes, epochs, history[f"val_{name}"], high=name == "accuracy")
-    axes.legend(loc="lower right" if name == "accuracy" else "upper right", fontsize=8, labelcolor=QUIET)
+    _mark_best(axes, epochs, curves[-1][0], high)
+    axes.legend(loc="lower right" if high else "upper right", fontsize=8, labelcolor=QUIET)
 
 
 def _mark_best(axes: Axes, epochs: np.ndarray, values: np.ndarray, high: bool) -> None:
@@ -266,7 +272,7 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
             return math.nan
 
     rows = list(rows)
-    names = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    names = ("epoch", *(name for panel in PANELS.values() for name in panel))
     found = {name: np.array([cell(row, name) for row in rows], dtype=np.float64) for name in names}
     if not np.isfinite(found["epoch"]).all():
         found["epoch"] = np.arange(1.0, len(rows) + 1)

@@ -12,12 +12,12 @@ from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader
 
 from mobilenets.architectures import NETWORKS
 from mobilenets.errors import UserError
-from mobilenets.evaluation import formats
+from mobilenets.evaluation import box_report, formats
 from mobilenets.evaluation.chosen import chosen
 from mobilenets.evaluation.classification import confusions, interval
 from mobilenets.files import write_text
 
-TASKS = {"classify": "Image classifier"}
+TASKS = {"classify": "Image classifier", "detect": "Object detector"}
 RUNTIMES = {
     "keras": "Keras",
     "litert": "LiteRT",
@@ -29,7 +29,7 @@ FORMATS = (
     *("count", "duration", "milliseconds", "number", "percent", "plain"),
     *("points", "rate", "short_count", "shorten", "size"),
 )
-PICTURES = ("curves", "confusion", "mistakes")
+PICTURES = ("curves", "confusion", "mistakes", "precision_recall", "worst")
 SHOWN_CLASSES = 20  # rows of the per-class table before the rest is folded
 CONFUSIONS = 8
 
@@ -64,7 +64,8 @@ def render(directory: Path | str) -> Path:
     """
     directory = Path(directory)
     card = _card(directory / "card.json")
-    page = environment().get_template("report.html.j2").render(_context(directory, card))
+    template = "boxes.html.j2" if card.get("task") == "detect" else "report.html.j2"
+    page = environment().get_template(template).render(_context(directory, card))
     # A name that is no valid Unicode (from a foreign file system) must not keep the report back.
     path = directory / "report.html"
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
@@ -108,30 +109,50 @@ def environment(*packages: str) -> Environment:
 def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
     """Gathers everything the template shows; it decides nothing but the layout."""
     metrics = card.get("metrics") or {}
-    artifacts = _artifacts(card)
+    detects = card.get("task") == "detect"
+    score = "ap" if detects else "accuracy"
+    artifacts = _artifacts(card, score)
     shipped = _shipped(artifacts)
     return {
         "card": card,
         "task": TASKS.get(card.get("task", "classify"), "Model"),
         "network": _title(card.get("network")),
         "metrics": metrics,
-        "interval": _interval(metrics),
+        "score": score,
         "artifacts": artifacts,
         "runtimes": RUNTIMES,
         "shipped": shipped,
         "keras_bytes": _size(directory / "model.keras"),
-        "history": _history(directory / "history.csv"),
+        "history": _history(directory / "history.csv", f"val_{score}"),
         "pictures": {name: picture(directory / "pictures" / f"{name}.png") for name in PICTURES},
-        "per_class": _per_class(metrics),
         "shown_classes": SHOWN_CLASSES,
-        "confusions": _confusions(metrics),
+        "sides": len(metrics.get("confusion") or ()),
         "processor": shipped.get("processor") or (card.get("environment") or {}).get("processor"),
-        "settings": _flat(card.get("training")),
+        "settings": [
+            (key, value) for key, value in _flat(card.get("training")) if not detects or key not in box_report.UNUSED
+        ],
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
+        **(_of_detector(card, metrics) if detects else _of_classifier(card, metrics)),
+    }
+
+
+def _of_classifier(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    average = (metrics.get("macro") or {}).get("f1") or 0.0
+    return {
+        "interval": _interval(metrics),
+        "per_class": _per_class(metrics, "f1", "support", _well_below(average)),
+        "confusions": _confusions(metrics),
         "elastic": _elastic(card),
         "chosen": chosen(card.get("chosen")),
     }
+
+
+def _of_detector(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    average = metrics.get("ap") or 0.0
+    # AP is lower than F1: where its average is below 0.4, it is half of that which stands out.
+    marked = max(_well_below(average), average / 2)
+    return box_report.context(card, metrics) | {"per_class": _per_class(metrics, "ap", "objects", marked)}
 
 
 def _elastic(card: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -163,19 +184,19 @@ def _interval(metrics: Mapping[str, Any]) -> tuple[float, float] | None:
     return interval(accuracy, images) if formats.is_number(accuracy) and images else None
 
 
-def _artifacts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the card's artifacts, each with its accuracy's difference to the Keras model's."""
-    reference = (card.get("metrics") or {}).get("accuracy")
+def _artifacts(card: Mapping[str, Any], score: str) -> list[dict[str, Any]]:
+    """Returns the card's artifacts, each with its score's difference to the Keras model's."""
+    reference = (card.get("metrics") or {}).get(score)
     found = []
     for artifact in card.get("artifacts") or []:
-        accuracy = (artifact.get("metrics") or {}).get("accuracy")
-        both = formats.is_number(accuracy) and formats.is_number(reference)
+        value = (artifact.get("metrics") or {}).get(score)
+        both = formats.is_number(value) and formats.is_number(reference)
         found.append(
             artifact
             | {
                 "name": str(artifact.get("file", "")).rsplit("/", 1)[-1],
                 "runtime_name": RUNTIMES.get(artifact.get("runtime"), artifact.get("runtime")),
-                "difference": accuracy - reference if both else None,
+                "difference": value - reference if both else None,
                 "digest": next(iter((artifact.get("files") or {}).values()), None),
                 "memory_bytes": _memory(artifact),
             }
@@ -200,19 +221,22 @@ def _shipped(artifacts: list[dict[str, Any]]) -> dict[str, Any]:
     return min(artifacts, key=latency, default={})
 
 
-def _per_class(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Sorts the classes by F1, worst first and those without images last; marks those well below average."""
-    rows = metrics.get("per_class") or []
-    average = (metrics.get("macro") or {}).get("f1") or 0.0
+def _well_below(average: float) -> float:
+    """Below which score a class is marked, given the average of all."""
     # How far below is "well below" depends on what the average still misses: at a macro F1 of 0.98 a class
     # with 0.95 stands out, at 0.60 only one below 0.40 does.
-    marked = average - min(max(1 - average, 0.02), 0.2)
-    rows = [row | {"poor": bool(row["support"]) and row["f1"] < marked} for row in rows]
-    return sorted(rows, key=lambda row: (not row["support"], row["f1"]))
+    return average - min(max(1 - average, 0.02), 0.2)
 
 
-def _history(path: Path) -> dict[str, Any] | None:
-    """Returns the number of epochs and the best validated one; None without a readable history."""
+def _per_class(metrics: Mapping[str, Any], score: str, count: str, marked: float) -> list[dict[str, Any]]:
+    """Sorts the classes by a score, worst first and those without images last; marks those below ``marked``."""
+    rows = metrics.get("per_class") or []
+    rows = [row | {"poor": bool(row.get(count)) and (row.get(score) or 0.0) < marked} for row in rows]
+    return sorted(rows, key=lambda row: (not row.get(count), row.get(score) or 0.0))
+
+
+def _history(path: Path, score: str) -> dict[str, Any] | None:
+    """Returns the number of epochs and the one with the best ``score``; None without a readable history."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -221,12 +245,12 @@ def _history(path: Path) -> dict[str, Any] | None:
     validated = []
     for number, row in enumerate(rows, start=1):
         try:
-            validated.append((float(row["val_accuracy"]), int(float(row.get("epoch") or number))))
+            validated.append((float(row[score]), int(float(row.get("epoch") or number))))
         except (KeyError, TypeError, ValueError):
             continue
     validated = [each for each in validated if formats.is_number(each[0])]
     best = max(validated, key=lambda each: (each[0], -each[1]), default=None)
-    return {"epochs": len(rows), "best": best and {"accuracy": best[0], "epoch": best[1]}} if rows else None
+    return {"epochs": len(rows), "best": best and {"value": best[0], "epoch": best[1]}} if rows else None
 
 
 def picture(path: Path) -> dict[str, Any] | None:
