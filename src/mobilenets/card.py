@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import __version__
-from mobilenets.architectures import Network, cost, write_out
+from mobilenets.architectures import Head, Network, cost, write_out, write_out_detector
 from mobilenets.data import ImageData
+from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
 from mobilenets.files import explain, write_json
 
+CLASSIFY, DETECT = TASKS = ("classify", "detect")
 FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
 GRID, CHOSEN = "grid", "chosen"  # where its networks were measured, and the one that fits a budget
@@ -60,11 +62,25 @@ def read_card(directory: Path | str) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, artifacts must be a list of exported files")
     if not isinstance(card.get("data", {}), dict):
         raise UserError(f"{path}: damaged, data must say which images the model was trained on")
+    if card["task"] not in TASKS:
+        raise UserError(f"{path}: damaged, task must be {' or '.join(TASKS)}, not {card['task']!r}")
     shape = card["input_shape"]
     if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= 8192 for side in shape):
         raise UserError(f"{path}: damaged, input_shape is {shape!r}")
     if not card["classes"] or not all(isinstance(name, str) for name in card["classes"]):
         raise UserError(f"{path}: damaged, classes must be a list of names")
+    return card
+
+
+def read_classifier(directory: Path | str, verb: str) -> dict[str, Any]:
+    """Reads the card of a model that must be a classifier.
+
+    Raises:
+        UserError: as for `read_card`; or it is another model, which ``verb`` does not take yet.
+    """
+    card = read_card(directory)
+    if card["task"] != CLASSIFY:
+        raise UserError(f"{directory}: {verb} takes classifiers, and this model is there to {card['task']}")
     return card
 
 
@@ -87,16 +103,32 @@ def clear(directory: Path) -> None:
 
 
 def begin(
-    network: Network, width_multiplier: float, size: int, classes: Sequence[str], command: str, crop: float = 1.0
+    network: Network,
+    width_multiplier: float,
+    size: int,
+    classes: Sequence[str],
+    command: str,
+    crop: float = 1.0,
+    head: Head | None = None,
 ) -> dict[str, Any]:
-    """The part of a new card that says what the model is; data, training and metrics come from elsewhere."""
-    totals = cost(write_out(network, (size, size, 3), len(classes), width_multiplier))
-    resized = f"shorter side to {round(size / crop)} pixels, "
+    """The part of a new card that says what the model is; data, training and metrics come from elsewhere.
+
+    With a ``head`` it is a detector, which sees whole images, stretched.
+    """
+    shape = (size, size, 3)
+    if head:
+        layers = write_out_detector(network, head, shape, len(classes), width_multiplier).layers
+        resized = f"stretched to {size} x {size} pixels"
+    else:
+        layers = write_out(network, shape, len(classes), width_multiplier)
+        resized = f"shorter side to {round(size / crop)} pixels, "
+        resized += f"centre crop of {size}" if crop < 1 else "centre crop"
     return {
         "format": FORMAT,
         "tool": f"mobilenets {__version__}",
-        "task": "classify",
+        "task": DETECT if head else CLASSIFY,
         "network": network.name,
+        **({"head": head.name} if head else {}),
         "width_multiplier": width_multiplier,
         "resolution_multiplier": round(size / network.resolution, 4),
         "input_shape": [size, size, 3],
@@ -106,18 +138,18 @@ def begin(
         "preprocessing": {
             "range": [0, 255],
             "channels": "RGB",
-            "resize": resized + (f"centre crop of {size}" if crop < 1 else "centre crop"),
+            "resize": resized,
             "crop": crop,
         },
         "command": command,
         "created": now(),
-        "cost": asdict(totals),
+        "cost": asdict(cost(layers)),
         "artifacts": [],
         "environment": environment(),
     }
 
 
-def data_entry(data: ImageData, options: dict[str, Any]) -> dict[str, Any]:
+def data_entry(data: ImageData | BoxData, options: dict[str, Any]) -> dict[str, Any]:
     """What the card says of a data set; ``options`` are those it was loaded with."""
     return {
         "source": data.source,

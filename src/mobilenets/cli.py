@@ -9,19 +9,18 @@ import typer
 from mobilenets import __version__, display, display_files, options
 from mobilenets.cli_compress import compress
 from mobilenets.cli_select import choose, extract, grid
-from mobilenets.cli_train import load, train
+from mobilenets.cli_train import load, load_boxes, train
+from mobilenets.cli_use import evaluate, predict, weights
 from mobilenets.errors import UserError
 from mobilenets.options import (
     Alpha,
     Directory,
     Json,
-    Model,
-    Net,
     Rho,
-    Runtime,
     Seed,
     Size,
     Source,
+    Task,
     ValFraction,
 )
 
@@ -90,11 +89,14 @@ def _compare(picture: Path | None, json: bool) -> None:
 def data(
     source: Source,
     sheet: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path("contact_sheet.png"),
+    task: Task = "classify",
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
     json: Json = False,
 ) -> None:
     """Look at a data set: classes, counts, sizes, broken files, and a contact sheet."""
+    if options.detects(task):
+        return _boxes(source, sheet, seed, val_fraction, json)
     from mobilenets.data.sheet import contact_sheet, describe
 
     images = load(source, seed, val_fraction)
@@ -102,6 +104,15 @@ def data(
     contact_sheet(images, sheet)
     about["contact_sheet"] = str(sheet)
     display.json_out(about) if json else display.show_data(about)
+
+
+def _boxes(source: str, sheet: Path, seed: int, val_fraction: float, json: bool) -> None:
+    from mobilenets.data.box_sheet import box_sheet, describe_boxes
+
+    images = load_boxes(source, seed, val_fraction)
+    about = describe_boxes(images) | {"contact_sheet": str(sheet)}
+    box_sheet(images, sheet)
+    display.json_out(about) if json else display.show_boxes(about)
 
 
 app.command()(train)
@@ -112,75 +123,8 @@ app.command()(grid)
 app.command()(choose)
 
 
-@app.command()
-def weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
-    net: Net,
-    source: Annotated[str, typer.Option("--from", help="Program that wrote it: keras, torchvision, timm or timm-tf.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
-    alpha: Alpha = 1.0,
-    size: Size = None,
-    normalization: Annotated[
-        str | None, typer.Option(help="imagenet or inception, if not the program's usual.", show_default=False)
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="File of class names.", show_default="ImageNet's where there are 1000")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
-    json: Json = False,
-) -> None:
-    """Port another program's weights into a model directory."""
-    from mobilenets import architectures
-
-    table = architectures.network(net)
-    architectures.check((table.resolution, table.resolution, 3), 1, alpha)
-    from mobilenets.training.ported import write_ported
-
-    card = write_ported(
-        file,
-        out,
-        table,
-        source,
-        alpha,
-        options.pixels(None, size, table.resolution),
-        normalization=normalization,
-        classes=classes,
-        overwrite=overwrite,
-        command=options.command(),
-    )
-    if json:
-        display.json_out(card)
-    else:
-        print(f"model   {out / 'model.keras'}  ({table.title}, {len(card['classes'])} classes)")
-        print(f"next    mobilenets predict {out} image.jpg · mobilenets train photos/ --net {net} --weights {out}")
-
-
-@app.command()
-def evaluate(
-    run: Model,
-    data: Annotated[str | None, typer.Option(help="Other images, with the same classes.", show_default=False)] = None,
-    runtime: Runtime = "auto",
-    json: Json = False,
-) -> None:
-    """Evaluate a model or an exported file: accuracy, precision, recall, F1, confusion matrix, and the report."""
-    from mobilenets.deployment.artifacts import is_file
-
-    if is_file(run):
-        from mobilenets.deployment.evaluate import evaluate_file
-
-        metrics = evaluate_file(run, data, None if runtime == "auto" else runtime)
-    else:
-        from mobilenets.evaluation.evaluate import evaluate_directory
-
-        if runtime not in ("auto", "keras"):
-            raise UserError(f"--runtime {runtime}: name the file to run on it, one of {run / 'export'}")
-        metrics = evaluate_directory(run, data)
-    if json:
-        display.json_out(metrics)
-    else:
-        display.show_metrics(metrics)
-        if data is None and run.is_dir() and (run / "report.html").is_file():
-            print(f"report  {run / 'report.html'}")
+app.command()(weights)
+app.command()(evaluate)
 
 
 @app.command()
@@ -220,21 +164,7 @@ def export(
 app.command()(compress)
 
 
-@app.command()
-def predict(
-    run: Model,
-    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or directories of images.")],
-    runtime: Runtime = "auto",
-    precision: Annotated[str | None, typer.Option(help="Of exported files.", show_default="any")] = None,
-    top: Annotated[int, typer.Option(help="Classes to list for each image.")] = 3,
-    json: Json = False,
-) -> None:
-    """Classify images."""
-    from mobilenets.deployment.predict import predict as classify
-
-    found = classify(run, list(paths), runtime, top, precision)
-    display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
-    display.json_out(found) if json else display_files.show_predictions(found)
+app.command()(predict)
 
 
 @app.command()

@@ -8,11 +8,13 @@ import typer
 from mobilenets import display, options
 from mobilenets.errors import UserError
 from mobilenets.options import (
+    Head,
     Hint,
     Json,
     Net,
     Seed,
     Source,
+    Task,
     Teacher,
     Teaching,
     Temperature,
@@ -79,6 +81,8 @@ def train(
         str, typer.Option(help="With --budget, to be best in: accuracy, precision, recall, f1.")
     ] = "accuracy",
     runtime: Annotated[str, typer.Option(help="With --budget: litert, onnxruntime or openvino.")] = "litert",
+    head: Head = None,
+    task: Task = "classify",
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -86,14 +90,20 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on a folder of images, and evaluate it; with several widths or sizes, one for all of them."""
+    """Train a classifier on a folder of images, and evaluate it; with several widths or sizes, one for all of them.
+
+    With --task detect, train a detector on images with boxes (COCO JSON, Pascal VOC XML, YOLO text).
+    """
     from mobilenets import architectures
 
-    table = architectures.network(net)
-    images = load(source, seed, val_fraction)
+    table, detects = architectures.network(net), options.detects(task)
+    if head and not detects:
+        raise UserError("--head is of a detector; give --task detect, too")
+    images = (load_boxes if detects else load)(source, seed, val_fraction)
     _warn(images)
     fits = _budget(budget, metric, runtime)
-    alphas, sizes = _grid(alpha, rho, size, table.resolution, images.native_size, fits is not None)
+    resolution = architectures.DETECTION_SIZE if detects else table.resolution
+    alphas, sizes = _grid(alpha, rho, size, resolution, images.native_size, fits is not None)
     for pixels in sizes:
         for width_multiplier in alphas:
             architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
@@ -132,6 +142,14 @@ def train(
         "command": options.command(),
         "data_options": {"seed": seed, "val_fraction": val_fraction},
     }
+    if detects:
+        if fits is not None or teacher or len(alphas) * len(sizes) > 1:
+            raise UserError(
+                "--task detect takes one --alpha and one --size, and neither --budget nor --teacher, so far"
+            )
+        return _detector(
+            images, out, table, head, alphas[0], sizes[0], settings, tensorboard=tensorboard, **common, json=json
+        )
     if fits is not None:
         if teacher or tensorboard:
             raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
@@ -146,6 +164,19 @@ def train(
         if "elastic" in card:
             display.show_elastic(card["elastic"])
         print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+
+
+def _detector(images: Any, out: Path, table: Any, head: str | None, *args: Any, json: bool, **options: Any) -> None:
+    """Trains a detector, and prints how good it is."""
+    from mobilenets import architectures
+    from mobilenets.training.detect import train_detector
+
+    form = architectures.head(head or architectures.DEFAULT_HEAD)
+    card = train_detector(images, out, table, form, *args, **options)
+    if json:
+        return display.json_out(card)
+    display.show_detector(card["metrics"])
+    print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
 
 
 def _budget(text: str | None, metric: str, runtime: str) -> Any:
@@ -214,6 +245,14 @@ def _sizes(rho: str | None, size: str | None, resolution: int, default: int | No
 def load(source: str, seed: int, val_fraction: float) -> Any:
     """Loads a data set; shows a bar while a folder is looked through."""
     from mobilenets.data import load as read
+
+    with display.progress("looking at the images") as update:
+        return read(source, seed=seed, val_fraction=val_fraction, progress=update)
+
+
+def load_boxes(source: str, seed: int, val_fraction: float) -> Any:
+    """Loads images with boxes; shows a bar while a folder is looked through."""
+    from mobilenets.data.box_folder import load_boxes as read
 
     with display.progress("looking at the images") as update:
         return read(source, seed=seed, val_fraction=val_fraction, progress=update)

@@ -189,7 +189,7 @@ def compress(
     variants(options.targets, [options.precision])  # what cannot be written fails now, not after the training
     if options.weight_bits == 4:
         require_int4(options.targets)
-    card = cards.read_card(directory)
+    card = cards.read_classifier(directory, "compress")
     check_entries(directory, card)
     data = evaluation_data(card)
     if not len(data.train):

@@ -183,6 +183,34 @@ def show_data(about: dict[str, Any]) -> None:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
+def show_boxes(about: dict[str, Any]) -> None:
+    """Prints `mobilenets.data.box_sheet.describe_boxes`'s result."""
+    out = console()
+    counts = table("class", ">training objects", ">evaluation objects")
+    for row in about["classes"]:
+        counts.add_row(escape(row["class"]), f"{row['train']:,}", f"{row['val']:,}")
+    counts.add_section()
+    counts.add_row("all", *(f"{about['objects'][part]:,}" for part in ("train", "val")))
+    out.print(counts)
+    spread, share = "{min} to {max}, median {median}", about["object_size"]["share"]
+    rows = [
+        ("form", about["form"]),
+        ("images", f"{about['train']:,} to train on, {about['val']:,} to evaluate on"),
+        ("of them without objects", "{train:,} and {val:,}".format(**about["images_without_objects"])),
+        *((side, f"{spread} pixels".format(**about["image_size"][side])) for side in ("width", "height")),
+        ("objects an image", spread.format(**about["objects_per_image"])),
+    ]
+    if share:
+        sizes = "{p5:.0%} to {p95:.0%} of the image's side, median {p50:.0%}".format(**share)
+        rows.append(("size of an object", f"{sizes} (5 % are smaller, 5 % larger)"))
+    rows += [("left out", f"{about['skipped']:,}"), ("contact sheet", about["contact_sheet"])]
+    show_rows(rows)
+    for problem in about["problems"]:
+        out.print(f"left out: {problem['path']}: {problem['reason']}", markup=False, soft_wrap=True)
+    for note in about["notes"]:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
 def show_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
     """Prints names and values."""
     result = table("", ">", title=title)
@@ -211,6 +239,20 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     show_rows(rows(metrics))
     if len(metrics["per_class"]) <= 20:
         show_classes(metrics)
+
+
+def show_detector(metrics: dict[str, Any]) -> None:
+    """Prints `mobilenets.evaluation.detection.measure_boxes`'s result."""
+    from mobilenets.evaluation.detection import rows_boxes
+
+    show_rows(rows_boxes(metrics))
+    if len(metrics["per_class"]) <= 20:
+        result = table("class", ">AP", ">AP50", ">precision", ">recall", ">F1", ">objects")
+        for row in metrics["per_class"]:
+            figures = ("—" if row[key] is None else f"{row[key]:.1%}" for key in ("ap", "ap50"))
+            rates = (f"{row[key]:.1%}" for key in ("precision", "recall", "f1"))
+            result.add_row(escape(row["class"]), *figures, *rates, f"{row['objects']:,}")
+        console().print(result)
 
 
 def show_elastic(elastic: dict[str, Any]) -> None:

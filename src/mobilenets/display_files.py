@@ -166,3 +166,20 @@ def show_predictions(found: dict[str, Any]) -> None:
             result.add_row(escape(name), escape(guess["class"]), f"{guess['probability']:.2%}")
             name = ""
     console().print(result)
+
+
+def show_objects(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.deployment.find.find_objects`'s result."""
+    result = table("image", "object", ">score", ">left", ">top", ">right", ">bottom")
+    for entry in found["images"]:
+        name = entry["file"]
+        for each in entry["objects"]:
+            corners = (f"{value:.0f}" for value in each["box"])
+            result.add_row(escape(name), escape(each["class"]), f"{each['score']:.0%}", *corners)
+            name = ""
+        if not entry["objects"]:
+            result.add_row(escape(name), "[dim]none[/]", *[""] * 5)
+    console().print(result)
+    pictures = [entry["picture"] for entry in found["images"] if entry["picture"]]
+    if pictures:
+        print(f"pictures {Path(pictures[0]).parent}")

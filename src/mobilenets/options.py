@@ -21,6 +21,8 @@ Source = Annotated[
     str,
     typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
 ]
+Task = Annotated[str, typer.Option(help="classify, or detect for images with boxes.")]
+Head = Annotated[str | None, typer.Option(help="Of a detector: anchor-free or ssdlite.", show_default="anchor-free")]
 Net = Annotated[str, typer.Option(help="Network: v1, v2, v3-large, v4-conv-small, …; `info --compare` lists them.")]
 Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
 Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
@@ -33,6 +35,17 @@ Teacher = Annotated[
 Temperature = Annotated[float, typer.Option(help="Of what the teacher says.")]
 Teaching = Annotated[float, typer.Option(help="The teacher's share in the loss, 0 to 1.")]
 Hint = Annotated[float, typer.Option(help="Weight of the teacher's features, 0 for none.")]
+
+
+def detects(task: str) -> bool:
+    """Whether --task asks for a detector.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if task not in ("classify", "detect"):
+        raise UserError(f"--task must be classify or detect, not {task!r}")
+    return task == "detect"
 
 
 def command() -> str:

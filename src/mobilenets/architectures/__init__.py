@@ -1,5 +1,15 @@
 """Every network as a table, and what it costs. Needs nothing but the standard library."""
 
+from mobilenets.architectures.detection import (
+    DEFAULT_HEAD,
+    DETECTION_SIZE,
+    HEADS,
+    Head,
+    Level,
+    Written,
+    head,
+    write_out_detector,
+)
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
 from mobilenets.architectures.narrow import Channels, Group, channel_groups, macs_by_groups
 from mobilenets.architectures.networks import (
@@ -27,7 +37,10 @@ from mobilenets.architectures.tables import (
 
 __all__ = [
     "CLASSICS",
+    "DEFAULT_HEAD",
+    "DETECTION_SIZE",
     "FAMILY",
+    "HEADS",
     "NETWORKS",
     "RESNET50",
     "SMALL_IMAGE",
@@ -39,17 +52,22 @@ __all__ = [
     "Channels",
     "Cost",
     "Group",
+    "Head",
     "Layer",
+    "Level",
     "Network",
     "Shape",
+    "Written",
     "channel_groups",
     "check",
     "cost",
     "effective_resolution",
+    "head",
     "macs_by_groups",
     "network",
     "scale_channels",
     "taps",
     "with_standard_convolutions",
     "write_out",
+    "write_out_detector",
 ]

@@ -12,8 +12,8 @@ class Layer:
     Attributes:
         name: unique in the network; the Keras layer carries the same name.
         kind: ``conv``, ``depthwise``, ``norm`` (batch normalization alone), ``attention``, ``layer_scale``,
-            ``multiply``, ``add``, ``max_pool``, ``squeeze`` (the mean over the image, kept as one pixel),
-            ``global_pool``, ``flatten`` or ``dense``.
+            ``multiply``, ``add``, ``max_pool``, ``resize`` (bilinear), ``squeeze`` (the mean over the image, kept as
+            one pixel), ``global_pool``, ``flatten`` or ``dense``.
         inputs: names of the layers it reads; ``"image"`` is the input of the network.
         input_shape: (height, width, channels) of the first input.
         output_shape: (height, width, channels); pooled and dense layers give (1, 1, channels).

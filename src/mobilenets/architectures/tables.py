@@ -97,6 +97,20 @@ def _minimalistic(network: Network) -> Network:
     )
 
 
+def _reduced(network: Network) -> Network:
+    """With half the channels from the last stride on: those are many for 1000 classes, and detectors need fewer."""
+    last = max(index for index, block in enumerate(network.blocks) if block.stride > 1)
+    halved = tuple(replace(block, filters=block.filters // 2) for block in network.blocks[last:])
+    return replace(
+        network,
+        name=f"{network.name}_reduced",
+        title=f"{network.title} reduced",
+        paper="Howard et al. 2019, arXiv 1905.02244, section 6.3",
+        hidden=tuple(units // 2 for units in network.hidden),
+        blocks=network.blocks[:last] + halved,
+    )
+
+
 V3_LARGE = _v3(
     "v3_large",
     "MobileNet V3 Large",
@@ -181,7 +195,8 @@ RESNET50 = Network(
 
 FAMILY = (V1, V2, V3_LARGE, V3_SMALL, _minimalistic(V3_LARGE), _minimalistic(V3_SMALL), *V4)
 CLASSICS = (VGG16, RESNET50)
-NETWORKS = {network.name: network for network in (*FAMILY, *CLASSICS)}
+V3_LARGE_REDUCED = _reduced(V3_LARGE)  # made to carry detectors: of no table, and without published classifiers
+NETWORKS = {network.name: network for network in (*FAMILY, V3_LARGE_REDUCED, *CLASSICS)}
 
 
 def network(name: str) -> Network:

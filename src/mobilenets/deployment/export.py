@@ -63,7 +63,7 @@ def export(
     if threads is not None and threads < 1:
         raise UserError(f"--threads must be at least 1, not {threads}")
     directory = Path(directory)
-    card = cards.read_card(directory)
+    card = cards.read_classifier(directory, "export")
     check_entries(directory, card)
     own = card["input_shape"][0]
     size = None if size == own else size

@@ -66,14 +66,18 @@ def predict(
         files = find_images(paths)
     else:
         directory = Path(model)
-        card = cards.read_card(directory)
+        card = cards.read_classifier(directory, "classification")
         artifacts.check_entries(directory, card)
         files = find_images(paths)
-        chosen = _choose(directory, card, runtime, precision, len(files))
+        chosen = choose(directory, card, runtime, precision, len(files))
         runtime = chosen.runtime
     images, skipped = [], []
-    with _loaded(chosen, runtime, len(files)) as (runs, size, batch):
-        for path, result in zip(files, _results(files, runs, size, chosen.crop, batch), strict=True):
+    with loaded(chosen, runtime, len(files)) as (runs, size, batch):
+
+        def read(path: Path) -> np.ndarray:
+            return fit(decode(path, pixels_for(size, chosen.crop)), size, chosen.crop)
+
+        for path, result in zip(files, results(files, read, runs, batch), strict=True):
             if isinstance(result, str):
                 skipped.append({"file": str(path), "reason": result})
                 continue
@@ -87,7 +91,7 @@ def predict(
     return {"runtime": runtime, "file": str(chosen.path), "images": images, "skipped": skipped}
 
 
-def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:
+def choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:
     """The file of a model directory to run."""
     entries = [
         entry
@@ -110,7 +114,7 @@ def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str 
 
 
 @contextmanager
-def _loaded(chosen: Artifact, runtime: str, count: int) -> Iterator[tuple[list[Run], int, int]]:
+def loaded(chosen: Artifact, runtime: str, count: int) -> Iterator[tuple[list[Run], int, int]]:
     """Copies of a network that may run at the same time, for ``count`` images; pixels of a side; images a call.
 
     What no card lists nobody has verified, and a damaged file may crash its runtime: it runs in processes of its own.
@@ -145,20 +149,29 @@ def _padded(run: Run) -> Run:
     return padded
 
 
-def _results(files: list[Path], runs: list[Run], size: int, crop: float, batch: int) -> Iterator[np.ndarray | str]:
-    """For each file, in order: its probabilities, or why it cannot be read."""
+def results(
+    files: list[Path], read: Callable[[Path], np.ndarray], runs: list[Run], batch: int
+) -> Iterator[np.ndarray | str]:
+    """For each file, in order: what a network gives for it, or why it cannot be read.
+
+    Args:
+        files: images.
+        read: makes of one what the network takes, uint8 (size, size, 3); may raise `ImageError`.
+        runs: copies of the network.
+        batch: images a call.
+    """
     idle: SimpleQueue[Run] = SimpleQueue()
     for run in runs:
         idle.put(run)
 
-    def read(path: Path) -> np.ndarray | str:
+    def pixels_or_reason(path: Path) -> np.ndarray | str:
         try:
-            return fit(decode(path, pixels_for(size, crop)), size, crop)
+            return read(path)
         except ImageError as error:
             return str(error)
 
-    def classify(paths: list[Path]) -> list[np.ndarray | str]:
-        found = [read(path) for path in paths]
+    def work(paths: list[Path]) -> list[np.ndarray | str]:
+        found = [pixels_or_reason(path) for path in paths]
         pixels = [image for image in found if not isinstance(image, str)]
         if not pixels:
             return found
@@ -174,7 +187,7 @@ def _results(files: list[Path], runs: list[Run], size: int, crop: float, batch: 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
     try:
         for start in range(0, len(files), batch):
-            waiting.append(pool.submit(classify, files[start : start + batch]))
+            waiting.append(pool.submit(work, files[start : start + batch]))
             if len(waiting) > 2 * threads:
                 yield from waiting.popleft().result()
         while waiting:

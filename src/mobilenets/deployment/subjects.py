@@ -87,7 +87,7 @@ def of_directory(
     Raises:
         UserError: it is none, or a file is not the one that was measured.
     """
-    card = cards.read_card(directory)
+    card = cards.read_classifier(directory, "benchmark")
     found = []
     for entry in card.get("artifacts", []):
         if precisions and entry.get("precision") not in precisions:

@@ -2,7 +2,7 @@
 
 import keras
 
-from mobilenets.architectures import FAMILY, Layer, Network, Shape, check, effective_resolution, taps, write_out
+from mobilenets.architectures import CLASSICS, Layer, Network, Shape, check, effective_resolution, taps, write_out
 from mobilenets.errors import UserError
 from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
 
@@ -42,10 +42,10 @@ def classifier(
     layers = write_out(network, input_shape, num_classes, width_multiplier, resolution_multiplier, output_stride)
     image = keras.Input(input_shape, name="image")
     x = preprocess(network, image, effective_resolution(input_shape, resolution_multiplier))
-    x = _grow(layers, x)["logits"]
+    x = grow(layers, x)["logits"]
     # Probabilities stay float32 under mixed precision: bfloat16 has three digits.
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(image, probabilities, name=_name(network))
+    return keras.Model(image, probabilities, name=title(network))
 
 
 def backbone(
@@ -65,13 +65,15 @@ def backbone(
     layers = write_out(network, input_shape, 1, width_multiplier, resolution_multiplier, output_stride)
     body = [layer for layer in layers if layer.block != "head"]
     image = keras.Input(input_shape, name="image")
-    tensors = _grow(body, preprocess(network, image, effective_resolution(input_shape, resolution_multiplier)))
+    tensors = grow(body, preprocess(network, image, effective_resolution(input_shape, resolution_multiplier)))
     features = {str(stride): tensors[layer.name] for stride, layer in taps(layers).items()}
-    return keras.Model(image, features, name=f"{_name(network)}_backbone")
+    return keras.Model(image, features, name=f"{title(network)}_backbone")
 
 
-def _name(network: Network) -> str:
-    return f"mobilenet_{network.name}" if network.name in {member.name for member in FAMILY} else network.name
+def title(network: Network) -> str:
+    """Of a Keras model."""
+    classic = network.name in {member.name for member in CLASSICS}
+    return network.name if classic else f"mobilenet_{network.name}"
 
 
 def preprocess(network: Network, image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -126,7 +128,7 @@ def at_size(model: keras.Model, size: int | None) -> keras.Model:
     return twin
 
 
-def _grow(layers: list[Layer], image: Tensor) -> dict[str, Tensor]:
+def grow(layers: list[Layer], image: Tensor) -> dict[str, Tensor]:
     """Builds the layers on ``image``; returns every layer's output by its name."""
     tensors = {"image": image}
     for layer in layers:
@@ -180,6 +182,10 @@ def _max_pool(layer: Layer, x: Tensor) -> Tensor:
     return pool(x)
 
 
+def _resize(layer: Layer, x: Tensor) -> Tensor:
+    return keras.layers.Resizing(*layer.output_shape[:2], data_format="channels_last", name=layer.name)(x)
+
+
 def _pool(layer: Layer, x: Tensor) -> Tensor:
     keep = layer.kind == "squeeze"
     return keras.layers.GlobalAveragePooling2D(data_format="channels_last", keepdims=keep, name=layer.name)(x)
@@ -198,6 +204,7 @@ _BUILD = {
     "multiply": lambda layer, *pair: keras.layers.Multiply(name=layer.name)(list(pair)),
     "add": _add,
     "max_pool": _max_pool,
+    "resize": _resize,
     "squeeze": _pool,
     "global_pool": _pool,
     "flatten": lambda layer, x: keras.layers.Flatten(name=layer.name)(x),

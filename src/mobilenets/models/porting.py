@@ -69,22 +69,16 @@ def fill(
     head = source.names(network, write_out(network, width_multiplier=width_multiplier))["logits"][0]
     bias = tensors.get(f"{head}.bias" if source.torch else f"{head}/bias")
     if bias is None or bias.ndim != 1:
-        raise UserError(f"{path}: has no {head!r}, the layer that tells classes apart; {_wrong(network)}")
-    layers = write_out(network, (size, size, 3), len(bias), width_multiplier)
-    slots = _slots(network, layers, source)
-    _check(tensors, slots, network, path)
+        raise UserError(f"{path}: has no {head!r}, the layer that tells classes apart; {wrong(network.title)}")
+    slots = slots_of(network, write_out(network, (size, size, 3), len(bias), width_multiplier), source)
+    check_exact(tensors, slots, network.title, path)
     model = classifier(network, (size, size, 3), len(bias), width_multiplier)
-    values = {layer.name: [keras.ops.convert_to_numpy(w) for w in layer.weights] for layer in model.layers}
-    for slot in slots:
-        array = tensors[slot.theirs].reshape(slot.shape)
-        values[slot.layer][slot.index] = array.transpose(slot.axes) if slot.axes else array
-    for layer in model.layers:
-        if layer.weights:
-            layer.set_weights(values[layer.name])
+    put(model, slots, tensors)
     return model
 
 
-def _slots(network: Network, layers: list[Layer], source: Source) -> list[Slot]:
+def slots_of(network: Network, layers: list[Layer], source: Source) -> list[Slot]:
+    """Where the arrays of a checkpoint of ``source`` go, for those of the layers that it has names for."""
     names = source.names(network, layers)
     return [slot for layer in layers if layer.name in names for slot in _of_layer(layer, source, *names[layer.name])]
 
@@ -116,8 +110,18 @@ def _of_layer(layer: Layer, source: Source, main: str, norm: str) -> list[Slot]:
     return slots
 
 
-def _check(tensors: Tensors, slots: list[Slot], network: Network, path: str) -> None:
-    """Refuses a checkpoint that is not exactly this network's."""
+def check_exact(tensors: Tensors, slots: list[Slot], title: str, path: str) -> None:
+    """Refuses a checkpoint that does not hold exactly what has a place.
+
+    Args:
+        tensors: of the checkpoint.
+        slots: of `slots_of`.
+        title: of what it should hold, for the message.
+        path: of the checkpoint, likewise.
+
+    Raises:
+        UserError: names the first array that is missing, that is too many, and that has another shape.
+    """
     problems = []
     missing = [slot.theirs for slot in slots if slot.theirs not in tensors]
     if missing:
@@ -132,12 +136,24 @@ def _check(tensors: Tensors, slots: list[Slot], network: Network, path: str) -> 
             problems.append(f"{slot.theirs!r} has shape {tensors[slot.theirs].shape}, not {slot.shape}")
             break
     if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}; {_wrong(network)}")
+        raise UserError(f"{path}: {'; '.join(problems)}; {wrong(title)}")
+
+
+def put(model: keras.Model, slots: list[Slot], tensors: Tensors) -> None:
+    """Sets a model's weights to the arrays of a checkpoint that `check_exact` found good."""
+    values = {layer.name: [keras.ops.convert_to_numpy(w) for w in layer.weights] for layer in model.layers}
+    for slot in slots:
+        array = tensors[slot.theirs].reshape(slot.shape)
+        values[slot.layer][slot.index] = array.transpose(slot.axes) if slot.axes else array
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(values[layer.name])
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(side for side in shape if side != 1)
 
 
-def _wrong(network: Network) -> str:
-    return f"not the weights of {network.title} at this --alpha from that program"
+def wrong(title: str) -> str:
+    """What is told of a checkpoint that is not what it should be."""
+    return f"not the weights of {title} at this --alpha from that program"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from mobilenets.architectures import Layer, Network
+from mobilenets.architectures import Head, Layer, Network
 from mobilenets.architectures.blocks import (
     Block,
     Conv,
@@ -169,6 +169,36 @@ def _torchvision_v3(parts: dict[str, Layer]) -> dict[str, tuple[str, str]]:
     return inside
 
 
+def _torchvision_ssdlite(network: Network, layers: list[Layer]) -> Names:
+    # Its backbone stands in two parts, as detectors see what the block that strides last has widened.
+    deepest = max(layer.reduction for layer in layers)
+    block = next(layer.block for layer in layers if layer.reduction == deepest)
+    cut = int(block.removeprefix("block"))
+
+    def moved(name: str) -> str:
+        index, _, inside = name.removeprefix("features.").partition(".")
+        if int(index) != cut:
+            part, index = (0, int(index)) if int(index) < cut else (1, int(index) - cut)
+            return f"backbone.features.{part}.{index}.{inside}"
+        number, _, inside = inside.removeprefix("block.").partition(".")
+        return f"backbone.features.0.{cut}.{inside}" if number == "0" else f"backbone.features.1.0.{number}.{inside}"
+
+    names = {
+        ours: (moved(conv), norm and moved(norm))
+        for ours, (conv, norm) in _torchvision(network, layers).items()
+        if conv.startswith("features.")
+    }
+    for index in range(sum(layer.name.endswith("_scores") for layer in layers)):
+        for branch, theirs in (("boxes", "regression_head"), ("scores", "classification_head")):
+            prefix = f"head.{theirs}.module_list.{index}"
+            names[f"level{index}_{branch}_depthwise"] = (f"{prefix}.0.0", f"{prefix}.0.1")
+            names[f"level{index}_{branch}"] = (f"{prefix}.1", "")
+        for place, suffix in enumerate(("_reduce", "_depthwise", "")):
+            prefix = f"backbone.extra.{index}.{place}"
+            names[f"extra{index + 1}{suffix}"] = (f"{prefix}.0", f"{prefix}.1")
+    return names
+
+
 def _keras(network: Network, layers: list[Layer]) -> Names:
     return {"v1": _keras_v1, "v2": _keras_v2, "v3": _keras_v3}[network.name[:2]](network)
 
@@ -223,17 +253,33 @@ SOURCES = {
     )
 }
 
+# By program and head.
+DETECTORS = {
+    ("torchvision", "ssdlite"): Source(
+        "torchvision", _torchvision_ssdlite, ("v3_large",), normalization="inception", crop=1.0
+    ),
+}
 
-def source_of(name: str, network: Network) -> Source:
-    """Looks a source up, and checks that it has the network.
+
+def source_of(name: str, network: Network, head: Head | None = None) -> Source:
+    """Looks a source up, of detectors where there is a ``head``, and checks that it has the network.
 
     Raises:
         UserError: there is no such source, or it has no such network.
     """
+    if head:
+        source = DETECTORS.get((name, head.name))
+        if source is None or "minimalistic" in network.name or not network.name.startswith(source.networks):
+            raise UserError(
+                f"--from {name}: no {head.title} detector on {network.title} is known of it; detectors come from "
+                "torchvision, with --head ssdlite and --net v3-large-reduced or v3-large"
+            )
+        return source
     source = SOURCES.get(name)
     if source is None:
         raise UserError(f"--from must be one of {', '.join(SOURCES)}, not {name!r}")
     missing = "minimalistic" in network.name and name in ("torchvision", "timm")
+    missing |= "reduced" in network.name and name != "torchvision"
     if missing or not network.name.startswith(source.networks):
         raise UserError(f"--from {name}: it has no {network.title}")
     return source

@@ -9,6 +9,7 @@ from mobilenets import card as cards
 from mobilenets.architectures import Network
 from mobilenets.card import CARD, read_card
 from mobilenets.errors import UserError
+from mobilenets.models.detector import in_head
 from mobilenets.models.published import imagenet_model
 from mobilenets.models.saving import load_model
 
@@ -32,17 +33,18 @@ def start_from(
 ) -> bool:
     """Copies the weights of a ``.keras`` file or a model directory into ``model``, layer by layer, by name.
 
-    The head is copied too where it tells the same classes apart; otherwise it keeps its random weights.
+    The head is copied too where it tells the same classes apart; otherwise it keeps its random weights. Of a detector's
+    head everything is that fits, but for what tells classes apart where they are others.
 
     Args:
-        model: of `mobilenets.models.classifier`; changed in place.
+        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; changed in place.
         path: where the weights are, or ``imagenet``.
         classes: that ``model`` tells apart.
         network: of ``model``.
         width_multiplier: of ``model``.
 
     Returns:
-        Whether the head was copied.
+        Whether a classifier's head was copied.
 
     Raises:
         UserError: there is no model, it is damaged, or a layer is missing or of another shape; names the first.
@@ -55,7 +57,7 @@ def start_from(
     found = {layer.name: layer for layer in source.layers if layer.weights}
     directory = path if path.is_dir() else path.parent
     same_classes = not (directory / CARD).is_file() or tuple(read_card(directory)["classes"]) == classes
-    copied_head = False
+    copied_head, detects = False, len(model.output_shape) == 3
     for layer in model.layers:
         if not layer.weights:
             continue
@@ -66,6 +68,9 @@ def start_from(
         if layer.name == "logits":
             copied_head = same_classes and not problem
             if not copied_head:
+                continue
+        elif detects and in_head(layer.name):
+            if problem or (layer.name.endswith("_scores") and not same_classes):
                 continue
         elif problem:
             raise UserError(f"{path}: {problem}; train with the same --net and --alpha as those weights")

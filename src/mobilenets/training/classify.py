@@ -7,6 +7,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.architectures import Network
 from mobilenets.data import ImageData
+from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import evaluate_model, publish
 from mobilenets.evaluation.inference import predictor
@@ -19,7 +20,8 @@ from mobilenets.training import checkpoint
 from mobilenets.training.calibrated import calibrate
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
-from mobilenets.training.fit import Result, class_weights, fit
+from mobilenets.training.fit import class_weights, fit
+from mobilenets.training.loop import Result
 from mobilenets.training.optimizer import DECAYS, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -119,9 +121,13 @@ def train(
         elastic = (network, members) if several else None
         result = fit(model, data, settings, out, state, reporter, logs, bool(weights), tutor, elastic)
     if result.failed and not result.state.epoch:
-        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
-    card = _describe(data, network, width_multiplier, size, settings, weights, result, command, data_options)
-    card["training"]["teacher"] = str(teacher) if teacher else None
+        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {advice(settings, weights)}")
+    card = cards.begin(network, width_multiplier, size, data.classes, command)
+    card |= describe(data, settings, weights, result, data_options)
+    card["training"] |= {
+        "class_weights": class_weights(data, settings) is not None,
+        "teacher": str(teacher) if teacher else None,
+    }
     if several:
         made = Elastic(model, network, width_multiplier, {})
         with reporter(0, 0) as report:
@@ -133,7 +139,7 @@ def train(
     if result.failed:
         raise UserError(
             f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
-            f"(accuracy {card['metrics']['accuracy']:.1%}). {_advice(settings, weights)}"
+            f"(accuracy {card['metrics']['accuracy']:.1%}). {advice(settings, weights)}"
         )
     checkpoint.remove(out)
     return card
@@ -159,7 +165,8 @@ def require_elastic(network: Network, settings: Settings) -> None:
             raise UserError(f"{option} is for one width and resolution; leave it out, or give one --alpha and --size")
 
 
-def _advice(settings: Settings, weights: Path | str | None) -> str:
+def advice(settings: Settings, weights: Path | str | None) -> str:
+    """What to do when the loss stops being a number."""
     return f"Try a lower --lr (it was {peak_rate(settings, bool(weights)):g}) or a longer --warmup"
 
 
@@ -187,27 +194,22 @@ def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) ->
     return checkpoint.State(config)
 
 
-def _describe(
-    data: ImageData,
-    network: Network,
-    width_multiplier: float,
-    size: int,
+def describe(
+    data: ImageData | BoxData,
     settings: Settings,
     weights: Path | str | None,
     result: Result,
-    command: str,
     data_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The card, but for what is measured."""
+    """The part of the card that says how a model was trained, and on what."""
     state = result.state
     used = settings.asdict() | {
         "learning_rate": peak_rate(settings, bool(weights)),
         "weight_decay": DECAYS[settings.optimizer] if settings.weight_decay is None else settings.weight_decay,
-        "class_weights": class_weights(data, settings) is not None,
         "flip": data.flip if settings.flip is None else settings.flip,
     }
     seen = state.epoch * len(data.train)
-    return cards.begin(network, width_multiplier, size, data.classes, command) | {
+    return {
         "data": cards.data_entry(data, data_options or {}),
         "training": {
             **used,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.card import read_card
+from mobilenets.card import read_classifier
 from mobilenets.data.names import some
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor
@@ -31,7 +31,7 @@ def load_teacher(path: Path | str, classes: tuple[str, ...], size: int) -> keras
     Raises:
         UserError: it is unusable, or tells other classes apart.
     """
-    found = read_card(path)["classes"]
+    found = read_classifier(path, "--teacher")["classes"]
     if tuple(found) != tuple(classes):
         raise UserError(
             f"--teacher {path}: tells other classes apart ({some(found)}) than the data has ({some(classes)})"

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network
+from mobilenets.architectures import Head, Network
 from mobilenets.data.imagenet import class_names
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import sha256
+from mobilenets.models import keras
+from mobilenets.models.port_detector import port_detector
 from mobilenets.models.porting import port
 from mobilenets.models.saving import save_model
-from mobilenets.models.sources import NORMALIZATIONS, SOURCES, source_of
+from mobilenets.models.sources import NORMALIZATIONS, source_of
 
 LARGEST_LIST = 2**20  # bytes of a file of class names
 
@@ -50,21 +52,80 @@ def write_ported(
         UserError: the file cannot be read or is not of this network, or ``out`` cannot be used.
     """
     path, out = Path(path), Path(out)
-    if normalization is not None and normalization not in NORMALIZATIONS:
-        raise UserError(f"--normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
+    _check_normalization(normalization)
     program = source_of(source, network)
-    if (out / cards.CARD).exists() and not overwrite:
-        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    _require_free(out, overwrite)
     names = _read_names(Path(classes)) if classes else None
     model, network = port(path, network, program, width_multiplier, size, normalization)
     count = model.output_shape[-1]
     names = names or class_names(count)
     if len(names) != count:
         raise UserError(f"{classes}: names {len(names)} classes, but the weights tell {count} apart")
-    card = cards.begin(network, width_multiplier, model.input_shape[1], names, command, SOURCES[source].crop) | {
-        "data": {},
-        "origin": {"program": source, "file": path.name, "sha256": sha256(path)},
-    }
+    card = cards.begin(network, width_multiplier, model.input_shape[1], names, command, program.crop)
+    return _write(model, out, card, source, path)
+
+
+def write_ported_detector(
+    path: Path | str,
+    out: Path | str,
+    network: Network,
+    head: Head,
+    source: str,
+    width_multiplier: float = 1.0,
+    size: int | None = None,
+    *,
+    normalization: str | None = None,
+    classes: Path | str | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Ports a checkpoint of a detector into a model directory.
+
+    torchvision stretches images to the square as we do, but bilinearly whatever their size; we average where they
+    shrink. So what is found in larger images differs; in those of just that size it is the same.
+
+    Args:
+        path: ``.pth``, ``.pt`` or ``.safetensors``.
+        out: the directory to write; it must not hold a model yet, unless ``overwrite``.
+        network: that the file holds.
+        head: that the file holds.
+        source: the program that wrote it: torchvision.
+        width_multiplier: of the file.
+        size: pixels of the side of the square images; None takes 320.
+        normalization: ``imagenet`` or ``inception``, where the weights expect another than the source's usual.
+        classes: a file with one class name a line, without background; None takes COCO's where there are 90 labels,
+            else numbers.
+        overwrite: replace the model that ``out`` holds.
+        command: as the user typed it, for the card.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: the file cannot be read or is not of this network and head, or ``out`` cannot be used.
+    """
+    path, out = Path(path), Path(out)
+    _check_normalization(normalization)
+    program = source_of(source, network, head)
+    _require_free(out, overwrite)
+    names = _read_names(Path(classes)) if classes else None
+    model, network, names = port_detector(path, network, head, program, width_multiplier, size, normalization, names)
+    card = cards.begin(network, width_multiplier, model.input_shape[1], names, command, head=head)
+    return _write(model, out, card, source, path)
+
+
+def _check_normalization(normalization: str | None) -> None:
+    if normalization is not None and normalization not in NORMALIZATIONS:
+        raise UserError(f"--normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    if (out / cards.CARD).exists() and not overwrite:
+        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+
+
+def _write(model: keras.Model, out: Path, card: dict[str, Any], source: str, path: Path) -> dict[str, Any]:
+    card = card | {"data": {}, "origin": {"program": source, "file": path.name, "sha256": sha256(path)}}
     cards.clear(out)
     save_model(model, out / cards.MODEL)
     publish(out, card)

@@ -1,0 +1,118 @@
+"""``mobilenets weights``, ``evaluate`` and ``predict``: parse, call and print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mobilenets import display, display_files, options
+from mobilenets.errors import UserError
+from mobilenets.options import Alpha, Json, Model, Net, Runtime, Size, Task
+
+
+def weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
+    net: Net,
+    source: Annotated[str, typer.Option("--from", help="Program that wrote it: keras, torchvision, timm or timm-tf.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write.")],
+    alpha: Alpha = 1.0,
+    size: Size = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="imagenet or inception, if not the program's usual.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="File of class names.", show_default="ImageNet's of 1000, COCO's of 90")
+    ] = None,
+    task: Task = "classify",
+    head: Annotated[str | None, typer.Option(help="Of a detector.", show_default="ssdlite")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Port another program's weights into a model directory."""
+    from mobilenets import architectures
+
+    table, detects = architectures.network(net), options.detects(task)
+    if head and not detects:
+        raise UserError("--head is of a detector; give --task detect, too")
+    resolution = architectures.DETECTION_SIZE if detects else table.resolution
+    architectures.check((resolution, resolution, 3), 1, alpha)
+    from mobilenets.training.ported import write_ported, write_ported_detector
+
+    arguments = (source, alpha, options.pixels(None, size, resolution))
+    common = {
+        "normalization": normalization,
+        "classes": classes,
+        "overwrite": overwrite,
+        "command": options.command(),
+    }
+    if detects:
+        form = architectures.head(head or "ssdlite")
+        card = write_ported_detector(file, out, table, form, *arguments, **common)
+        words = f"mobilenets train photos/ --task detect --net {net} --head {form.name} --weights {out}"
+    else:
+        card = write_ported(file, out, table, *arguments, **common)
+        words = f"mobilenets train photos/ --net {net} --weights {out}"
+    if json:
+        display.json_out(card)
+    else:
+        print(f"model   {out / 'model.keras'}  ({table.title}, {len(card['classes'])} classes)")
+        print(f"next    mobilenets predict {out} image.jpg · {words}")
+
+
+def evaluate(
+    run: Model,
+    data: Annotated[str | None, typer.Option(help="Other images, with the same classes.", show_default=False)] = None,
+    runtime: Runtime = "auto",
+    json: Json = False,
+) -> None:
+    """Evaluate a model or an exported file: accuracy, precision, recall, F1, confusion matrix, and the report."""
+    from mobilenets.deployment.artifacts import is_file
+
+    if is_file(run):
+        from mobilenets.deployment.evaluate import evaluate_file
+
+        metrics = evaluate_file(run, data, None if runtime == "auto" else runtime)
+    else:
+        from mobilenets.evaluation.evaluate import evaluate_directory
+
+        if runtime not in ("auto", "keras"):
+            raise UserError(f"--runtime {runtime}: name the file to run on it, one of {run / 'export'}")
+        metrics = evaluate_directory(run, data)
+    if json:
+        display.json_out(metrics)
+    else:
+        display.show_metrics(metrics) if "accuracy" in metrics else display.show_detector(metrics)
+        if data is None and run.is_dir() and (run / "report.html").is_file():
+            print(f"report  {run / 'report.html'}")
+
+
+def predict(
+    run: Model,
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or directories of images.")],
+    runtime: Runtime = "auto",
+    precision: Annotated[str | None, typer.Option(help="Of exported files.", show_default="any")] = None,
+    top: Annotated[int, typer.Option(help="Classes to list for each image.")] = 3,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of a detector: least score.", show_default="where F1 is best")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of a detector: directory for pictures with boxes.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Classify images, or find objects in them, whichever the model does."""
+    from mobilenets.card import DETECT, read_card
+    from mobilenets.deployment.artifacts import is_file
+
+    if is_file(run) or read_card(run)["task"] != DETECT:
+        from mobilenets.deployment.predict import predict as classify
+
+        if threshold is not None or out:
+            raise UserError("--threshold and --out are of a detector, and this model is a classifier")
+        found, show = classify(run, list(paths), runtime, top, precision), display_files.show_predictions
+    else:
+        from mobilenets.deployment.find import find_objects
+
+        found, show = find_objects(run, list(paths), out, runtime, threshold, precision), display_files.show_objects
+    display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
+    display.json_out(found) if json else show(found)

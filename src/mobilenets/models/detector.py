@@ -1,0 +1,75 @@
+"""Table -> Keras: detectors."""
+
+import math
+
+import keras
+
+from mobilenets.architectures import Head, Network, Shape, effective_resolution, write_out_detector
+from mobilenets.models.boxes import Detections
+from mobilenets.models.builder import grow, preprocess, title
+
+RARE = 0.01  # what an untrained network says of each class where there is no background (arXiv 1708.02002, section 4.1)
+
+
+def detector(
+    network: Network,
+    head: Head,
+    input_shape: Shape,
+    num_classes: int,
+    width_multiplier: float = 1.0,
+    resolution_multiplier: float = 1.0,
+) -> keras.Model:
+    """Builds any network of `mobilenets.architectures` as an object detector.
+
+    Args:
+        network: the table.
+        head: of `mobilenets.architectures.HEADS`.
+        input_shape: (height, width, channels) of the images that go in.
+        num_classes: kinds of objects, at least 1.
+        width_multiplier: alpha > 0; scales the channels of every layer, the head's too.
+        resolution_multiplier: rho in (0, 1]; the images are resized inside the model to ``round(rho * side)``.
+
+    Returns:
+        A model with random weights. It takes pixel values 0..255, shape (batch, height, width, channels), and returns
+        (batch, locations, 4 + num_classes): left, top, right and bottom of a box, 0..1 of the image, and a score for
+        each class, 0..1. Boxes of one object are many; `mobilenets.evaluation.suppression.suppress` keeps the best.
+
+    Raises:
+        ValueError: names the argument that is out of its range, and the range.
+    """
+    written = write_out_detector(network, head, input_shape, num_classes, width_multiplier, resolution_multiplier)
+    image = keras.Input(input_shape, name="image")
+    size = effective_resolution(input_shape, resolution_multiplier)
+    tensors = grow(written.layers, preprocess(network, image, size))
+    lists: dict[str, list] = {"offsets": [], "logits": []}
+    for level in written.levels:
+        count = math.prod(level.shape) * len(level.anchors)
+        for kind, name in (("offsets", level.boxes), ("logits", level.scores)):
+            units = tensors[name].shape[-1] // len(level.anchors)
+            lists[kind].append(keras.layers.Reshape((count, units), name=f"{name}_list")(tensors[name]))
+    # Boxes and probabilities stay float32 under mixed precision.
+    pair = [
+        keras.layers.Concatenate(axis=1, dtype="float32", name=kind)(found) if len(found) > 1 else found[0]
+        for kind, found in lists.items()
+    ]
+    levels = [(*level.shape, level.anchors) for level in written.levels]
+    detections = Detections(levels, head.encoding, head.background, dtype="float32", name="detections")(pair)
+    model = keras.Model(image, detections, name=f"{title(network)}_{head.name}")
+    if not head.background:
+        for level in written.levels:
+            model.get_layer(level.scores).bias.assign([math.log(RARE / (1 - RARE))] * num_classes)
+    return model
+
+
+def in_head(name: str) -> bool:
+    """Whether a layer of that name belongs to a detector's head, and not to the network that it stands on."""
+    return not name.startswith(("image", "resize", "rescale", "stem", "block"))
+
+
+def raw_model(model: keras.Model) -> keras.Model:
+    """The detector before its boxes are decoded, sharing all layers: what losses are computed from.
+
+    It returns (batch, locations, 4 + classes): the numbers that say where, and the logits, background's among them.
+    """
+    raw = keras.layers.Concatenate(axis=-1, dtype="float32", name="raw")(model.get_layer("detections").input)
+    return keras.Model(model.input, raw, name=f"{model.name}_raw")

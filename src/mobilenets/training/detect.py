@@ -1,0 +1,165 @@
+"""The whole of ``mobilenets train --task detect``: data and settings in, a model directory out."""
+
+from pathlib import Path
+from typing import Any
+
+from mobilenets import card as cards
+from mobilenets.architectures import DETECTION_SIZE, Head, Network
+from mobilenets.data.box_augment import BoxAugment
+from mobilenets.data.box_loader import BoxBatches, BoxEvaluationBatches
+from mobilenets.data.boxes import BoxData
+from mobilenets.errors import UserError
+from mobilenets.evaluation.detection import measure_boxes
+from mobilenets.evaluation.detector import BATCH, evaluate_detector, found_in
+from mobilenets.evaluation.evaluate import publish
+from mobilenets.evaluation.inference import predictor
+from mobilenets.models import keras
+from mobilenets.models.detector import detector, in_head, raw_model
+from mobilenets.models.saving import save_model
+from mobilenets.models.weights import as_trained, start_from
+from mobilenets.training import checkpoint
+from mobilenets.training.box_losses import loss_of
+from mobilenets.training.classify import advice, describe, prepare
+from mobilenets.training.loop import Task, learn
+from mobilenets.training.progress import Reporter
+from mobilenets.training.settings import Settings
+
+# What a detector has no use for, and what it would be.
+_UNUSED = {
+    "label_smoothing": "--label-smoothing",
+    "crop": "--crop",
+    "randaugment": "--randaugment",
+    "mixup": "--mixup",
+    "class_weights": "--class-weights",
+    "cache_features": "--cache-features",
+    "teaching": "--teaching",
+    "temperature": "--temperature",
+    "hint": "--hint",
+}
+EXACT = ("image", "offsets", "logits", "detections")  # layers that compute in float32 whatever the precision
+
+
+def train_detector(
+    data: BoxData,
+    out: Path | str,
+    network: Network,
+    head: Head,
+    width_multiplier: float = 1.0,
+    size: int | None = None,
+    settings: Settings | None = None,
+    *,
+    weights: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    quiet: bool = False,
+    command: str = "",
+    data_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a detector and writes its model directory.
+
+    Args:
+        data: of `mobilenets.data.box_folder.load_boxes`.
+        out: the directory to write; it must not hold a model yet, unless ``overwrite``.
+        network: of `mobilenets.architectures`.
+        head: of `mobilenets.architectures.HEADS`.
+        width_multiplier: alpha > 0.
+        size: pixels of the side of the square that images are stretched to; None takes those of the data set, or 320.
+        settings: how to train.
+        weights: a ``.keras`` file or model directory to start from, of a classifier or a detector, or ``imagenet``.
+        resume: go on with the run that ``out`` holds the checkpoint of.
+        overwrite: remove what ``out`` holds of an earlier model.
+        tensorboard: write logs to ``out/tensorboard``.
+        quiet: print nothing.
+        command: as the user typed it, for the card.
+        data_options: ``seed`` and ``val_fraction`` that the data was loaded with.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: an argument is out of range, ``out`` cannot be used, or the loss stopped being a number; in the
+            last case the model of the last good epoch has been written.
+    """
+    settings, out = settings or Settings(), Path(out)
+    for name, option in _UNUSED.items():
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise UserError(f"{option} is for classifiers; leave it out with --task detect")
+    if settings.freeze and weights is None:
+        raise UserError("--freeze trains the head alone, so it needs --weights to start from")
+    if not data.train.objects:
+        raise UserError(f"{data.source}: no object is left to train on; take a --val-fraction below 1")
+    if not data.val.objects:
+        raise UserError(f"{data.source}: no object is left to measure on; take a larger --val-fraction")
+    size = size or data.native_size or DETECTION_SIZE
+    settings = Settings(**settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))})
+    config = {
+        "task": cards.DETECT,
+        "network": network.name,
+        "head": head.name,
+        "alpha": width_multiplier,
+        "size": size,
+        "weights": str(weights) if weights else None,
+        "source": data.source,
+        "data": data_options or {},
+        "settings": settings.asdict(),
+        "fingerprint": data.fingerprint,
+    }
+    keras.utils.set_random_seed(settings.seed)
+    network = as_trained(network, weights, width_multiplier) if weights else network
+    model = detector(network, head, (size, size, 3), len(data.classes), width_multiplier)
+    state = prepare(out, config, resume, overwrite)
+    if weights and not state.epoch:
+        start_from(model, weights, data.classes, network, width_multiplier)
+
+    def reporter(epochs: int, steps: int) -> Reporter:
+        return Reporter(epochs, steps, quiet)
+
+    result = learn(
+        model,
+        lambda: _task(model, data, settings),
+        settings,
+        out,
+        state,
+        reporter,
+        out / "tensorboard" if tensorboard else None,
+        from_weights=bool(weights),
+        head=in_head,
+        exact=EXACT,
+    )
+    if result.failed and not result.state.epoch:
+        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {advice(settings, weights)}")
+    card = cards.begin(network, width_multiplier, size, data.classes, command, head=head)
+    card |= describe(data, settings, weights, result, data_options)
+    save_model(model, out / cards.MODEL)
+    card["metrics"] = evaluate_detector(predictor(model), data, out, size)
+    publish(out, card)
+    if result.failed:
+        raise UserError(
+            f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
+            f"(AP50 {card['metrics']['ap50']:.1%}). {advice(settings, weights)}"
+        )
+    checkpoint.remove(out)
+    return card
+
+
+def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
+    size = model.input_shape[1]
+    networks, predict = raw_model(model), predictor(model)
+    flip = data.flip if settings.flip is None else settings.flip
+    evaluation = BoxEvaluationBatches(data.val, size, BATCH)
+
+    def score() -> dict[str, float]:
+        metrics = measure_boxes(found_in(predict, evaluation, data.val.sizes), data.val, data.classes)
+        return {f"val_{name}": metrics[name] for name in ("ap", "ap50", "f1")}
+
+    return Task(
+        batches=BoxBatches(data.train, size, settings.batch_size, seed=settings.seed, augment=BoxAugment(flip=flip)),
+        networks=networks,
+        loss=loss_of(model),
+        metrics=[],
+        told=(8, 5),
+        said=tuple(networks.output_shape[1:]),
+        score=score,
+        best="val_ap",
+    )
