@@ -20,7 +20,8 @@ from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
-from mobilenets.models.graph import LINEAR, Op, graph_of
+from mobilenets.models.graph import graph_of
+from mobilenets.models.operations import LINEAR, Op
 from mobilenets.models.saving import load_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train

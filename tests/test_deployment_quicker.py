@@ -9,7 +9,7 @@ from mobilenets.compression.scheme import integer_weights
 from mobilenets.deployment import quicker
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import Variant, Writer
-from mobilenets.models.graph import LINEAR
+from mobilenets.models.operations import LINEAR
 from test_deployment_files import build, pixels, probabilities
 
 

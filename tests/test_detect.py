@@ -1,12 +1,14 @@
 """Detectors as a user makes and uses them: data, train, evaluate, predict."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from exported import HERE, short_latency
 from mobilenets.card import read_card
 from once import once
 
@@ -52,9 +54,6 @@ def shapes(tmp_path_factory) -> Path:
     return folder(tmp_path_factory.mktemp("boxes") / "shapes")
 
 
-SETTINGS = ("--net", "v1", "--alpha", 0.25, "--size", 64, "--batch-size", 8, "--epochs", 30, "--lr", 0.02)
-
-
 @pytest.fixture(scope="session")
 def trained(place) -> Path:
     """A detector that has learned a little, with its data beside it."""
@@ -66,7 +65,7 @@ def trained(place) -> Path:
         from mobilenets.training.settings import Settings
 
         data = load_boxes(folder(directory / "shapes"))
-        settings = Settings(epochs=30, batch_size=8, learning_rate=0.02)
+        settings = Settings(epochs=20, batch_size=8, learning_rate=0.05)
         train_detector(data, directory / "run", network("v1"), head("anchor-free"), 0.25, 64, settings, quiet=True)
 
     return once(place / "detector", make) / "run"
@@ -75,14 +74,14 @@ def trained(place) -> Path:
 def test_a_detector_learns(trained):
     card = read_card(trained)
     assert (card["task"], card["head"], card["classes"]) == ("detect", "anchor_free", list(CLASSES))
-    assert card["metrics"]["ap50"] > 0.5
+    assert card["metrics"]["ap50"] > 0.3
     assert card["preprocessing"]["resize"] == "stretched to 64 x 64 pixels"
     assert card["data"]["train"] == 48
     rows = (trained / "history.csv").read_text().splitlines()
     assert rows[0] == "epoch,loss,val_ap,val_ap50,val_f1,learning_rate,seconds"
-    assert len(rows) == 31
+    assert len(rows) == 21
     assert not (trained / "checkpoint.npz").exists()
-    for name in ("confusion", "precision_recall", "worst"):
+    for name in ("confusion", "precision_recall", "worst", "curves"):
         assert (trained / "pictures" / f"{name}.png").stat().st_size > 1000
 
 
@@ -171,11 +170,83 @@ def test_a_head_needs_the_task(shapes, cli, tmp_path):
     assert "give --task detect" in err
 
 
-@pytest.mark.parametrize(("verb", "words"), [("export", ()), ("compress", ("--int8", "ptq")), ("benchmark", ())])
-def test_verbs_that_take_classifiers_alone_say_so(trained, cli, tmp_path, verb, words):
-    status, _, err = cli(verb, trained, *words)
+def test_what_takes_classifiers_alone_says_so(trained, cli, tmp_path):
+    status, _, err = cli("compress", trained, "--int8", "ptq", "--out", tmp_path / "out")
     assert status == 2
-    assert f"{verb} takes classifiers, and this model is there to detect" in err
+    assert "compress takes classifiers, and this model is there to detect" in err
+
+
+@pytest.fixture(scope="session")
+def exported(trained, place) -> Path:
+    """The same with its files."""
+
+    def make(directory: Path) -> None:
+        from mobilenets.deployment.export import export
+
+        shutil.copytree(trained, directory / "run")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mobilenets.deployment.verify.measure_latency", short_latency)
+            export(directory / "run", HERE, ("float32", "int8"), max_drop=5)
+
+    return once(place / "detector_files", make) / "run"
+
+
+def test_files_find_what_the_model_finds(exported):
+    card = read_card(exported)
+    assert len(card["artifacts"]) == 2 * len(HERE)
+    for entry in card["artifacts"]:
+        lost = card["metrics"]["ap"] - entry["metrics"]["ap"]
+        assert lost < (0.005 if entry["precision"] == "float32" else 0.05), entry["file"]
+        assert entry["batch"] == 1
+    assert {Path(entry["file"]).name for entry in card["artifacts"]} >= {"model.tflite", "model_int8.tflite"}
+
+
+def test_a_file_gives_final_boxes(exported):
+    from mobilenets.deployment.runtimes import load
+
+    image, lines = picture(np.random.default_rng(7), 64, 64, 3)
+    found = load(exported / "export" / "model.tflite")(image[None])
+    assert found.shape == (1, 100, 6)
+    boxes = found[0][found[0, :, 5] >= 0]
+    assert len(boxes) >= len(lines)
+    assert (np.diff(boxes[:, 4]) <= 0).all()
+    assert set(boxes[:, 5]) <= {0, 1}
+
+
+def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path):
+    card = read_card(exported)
+    status, out, _ = cli("evaluate", exported / "export" / "model.tflite", "--json")
+    assert status == 0
+    assert json.loads(out)["ap"] == pytest.approx(card["artifacts"][0]["metrics"]["ap"], abs=1e-6)
+    image, _ = picture(np.random.default_rng(9), 120, 90, 3)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    found = {}
+    for runtime in ("keras", "litert"):
+        status, out, _ = cli(
+            "predict", exported, tmp_path / "image.png", "--runtime", runtime, "--precision", "float32", "--json"
+        )
+        assert status == 0
+        found[runtime] = json.loads(out)["images"][0]["objects"]
+    assert [each["class"] for each in found["litert"]] == [each["class"] for each in found["keras"]]
+    for mine, other in zip(found["litert"], found["keras"], strict=True):
+        assert mine["box"] == pytest.approx(other["box"], abs=0.5)
+        assert mine["score"] == pytest.approx(other["score"], abs=1e-3)
+
+
+def test_files_are_timed_beside_their_ap(exported, cli, tmp_path):
+    status, out, err = cli(
+        "benchmark", exported, "--rounds", 1, "--seconds", 0.05, "--out", tmp_path / "times.json", "--json"
+    )
+    assert status == 0, err
+    rows = json.loads(out)["rows"]
+    assert {row["score"] for row in rows} == {"AP"}
+    assert all(0 < row["accuracy"] <= 1 and row["macs"] > 1e5 for row in rows)
+
+
+def test_a_detector_has_one_size(exported, cli):
+    status, _, err = cli("export", exported, "--size", 96)
+    assert status == 2
+    assert "anchors are made for one size" in err
 
 
 def test_one_image_with_500_boxes_and_one_class(cli, tmp_path):

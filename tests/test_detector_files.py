@@ -8,6 +8,7 @@ import pytest
 
 from mobilenets.architectures import HEADS, network
 from mobilenets.compression.scheme import integer_form, make_scheme
+from mobilenets.deployment import tflite_boxes
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.decode_boxes import suppressed
 from mobilenets.deployment.partitions import partitions
@@ -19,13 +20,14 @@ from mobilenets.evaluation.suppression import suppress
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier
 from mobilenets.models.detector import detector, raw_model
-from mobilenets.models.graph import Graph, deviations, graph_of
+from mobilenets.models.graph import deviations, graph_of
+from mobilenets.models.operations import Graph
 from test_deployment_files import operators, pixels
 
 SIZE = 64
 CLASSES = 3
 DETECTORS = [("v1", "anchor_free"), ("v1", "ssdlite"), ("v3_small", "anchor_free")]
-OUTSIDE = -200.0  # of an offset, that moves a box out of the image
+OUTSIDE = -30.0  # an offset that moves a box of the left half out of the image
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx", "openvino": ".onnx", "tensorflow": ""}
 
 
@@ -33,7 +35,7 @@ RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx", "openvino": ".onnx", "t
 def build(name: str, head: str) -> keras.Model:
     """A detector with random statistics, which identities would hide, whose scores are rare as trained ones are.
 
-    Boxes of the first anchor of `SSDLite`'s first map lie outside the image and have no area.
+    Half of the boxes of the first anchor of `SSDLite`'s first map lie outside the image and have no area.
     """
     keras.utils.set_random_seed(0)
     model = detector(network(name), HEADS[head], (SIZE, SIZE, 3), CLASSES, 0.25)
@@ -67,6 +69,7 @@ def boxes_and_scores(name: str, head: str) -> np.ndarray:
     assert np.abs(found[0] - found[1]).max() > 0.1  # the images are told apart
     assert found[..., :4].std() > 0.2
     assert 0.2 < found[..., 4:].max() < 1
+    assert (found[..., 0] == found[..., 2]).any() == (head == "ssdlite")
     return found
 
 
@@ -83,11 +86,12 @@ def run(name: str, head: str, variant: Variant, directory: Path) -> np.ndarray:
     return runner(pixels())
 
 
-@pytest.mark.parametrize(("name", "head"), DETECTORS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("name", "head", "target"),
+    # A SavedModel takes ten seconds, and nothing of it depends on the network.
+    [(*which, target) for which in DETECTORS for target in TARGETS if target != "savedmodel" or which[0] == "v1"],
+)
 def test_float32_files_find_what_keras_finds(name, head, target, tmp_path):
-    if target == "savedmodel" and name != "v1":
-        pytest.skip("ten seconds, and nothing of it depends on the network")
     found = run(name, head, Variant(target, batch=TARGETS[target].batch), tmp_path)
     np.testing.assert_allclose(found, boxes_and_scores(name, head), atol=1e-4)
 
@@ -124,6 +128,13 @@ def test_images_that_are_no_squares(head, tmp_path):
             np.testing.assert_allclose(load(path, threads=1)(images), expected, atol=1e-4, err_msg=target)
 
 
+def test_more_lists_than_xnnpack_joins_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(tflite_boxes, "JOINED", 2)
+    found = run("v1", "anchor_free", Variant("litert"), tmp_path)
+    assert [kind for kind, _ in operators(tmp_path / "model.tflite")].count("CONCATENATION") == 3 + 3 + 1
+    np.testing.assert_allclose(found, boxes_and_scores("v1", "anchor_free"), atol=1e-4)
+
+
 # -- integers -------------------------------------------------------------------------------------------------------
 
 
@@ -136,12 +147,11 @@ def test_integers_find_nearly_the_same(name, head, target, tmp_path):
     score = expected[..., 4:].max(axis=-1)
     best = score >= np.quantile(score, 0.9)
     moved = np.abs(found - expected)[best]
-    hard = 3 if name == "v3_small" else 1
-    assert np.quantile(moved[:, :4], 0.95) < 0.01 * hard
-    assert moved[:, :4].max() < 0.03 * hard
-    assert moved[:, 4:].mean() < 0.02 * hard
-    signal, noise = (np.square(values[..., 4:]).mean() for values in (expected - expected.mean(), found - expected))
-    assert signal > (30 if hard > 1 else 100) * noise
+    assert np.quantile(moved[:, :4], 0.95) < 0.025
+    assert moved[:, :4].max() < 0.06
+    assert moved[:, 4:].mean() < 0.03
+    scores = expected[..., 4:]
+    assert scores.var() > 30 * np.square(found[..., 4:] - scores).mean()  # 15 dB
 
 
 def convolutions(model: keras.Model) -> int:
@@ -255,16 +265,12 @@ def test_a_file_of_integers_suppresses_too(runtime, tmp_path):
         expected = suppress(outputs, least=0.05)
         rows = rows[rows[:, 5] >= 0]
         assert len(rows) == len(expected) > 0
-        # Integers make scores equal, whose order is left open.
-        np.testing.assert_allclose(rows[:, 4], expected[:, 4], atol=1e-5)
-        np.testing.assert_allclose(in_order(rows), in_order(expected), atol=1e-5)
+        # Integers make many scores equal, and which of those comes first is left open.
+        np.testing.assert_allclose(rows[:, 4], expected[:, 4], atol=0.01)
+        same = np.isclose(rows[:, None], expected, rtol=0, atol=1e-5).all(axis=2).any(axis=1)
+        assert same.mean() > 0.9
     if runtime == "litert":
         assert partitions(path) == 2  # before TFLite_Detection_PostProcess and behind it
-
-
-def in_order(rows: np.ndarray) -> np.ndarray:
-    rounded = np.round(rows, 4)
-    return rows[np.lexsort(rounded.T)]
 
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])

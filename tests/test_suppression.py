@@ -25,7 +25,7 @@ def union_share(box, others):
     return both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
 
 
-def greedy(raw, least=0.001, overlap=0.6, most=100, candidates=400):
+def greedy(raw, least=0.01, overlap=0.6, most=100, candidates=400):
     """The definition, class by class."""
     boxes = np.clip(raw[:, :4], 0, 1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
@@ -172,7 +172,7 @@ def test_equals_torchvision():
     boxes = torch.tensor(np.repeat(np.clip(raw[:, :4], 0, 1), 5, axis=0)).double()
     scores = torch.tensor(raw[:, 4:].ravel())
     labels = torch.arange(5).repeat(200)
-    kept = batched_nms(boxes[scores >= 0.001], scores[scores >= 0.001], labels[scores >= 0.001], 0.6)[:100]
+    kept = batched_nms(boxes[scores >= 0.01], scores[scores >= 0.01], labels[scores >= 0.01], 0.6)[:100]
     found = suppress(raw)
-    np.testing.assert_array_equal(found[:, 4], scores[scores >= 0.001][kept].numpy())
-    np.testing.assert_array_equal(found[:, 5], labels[scores >= 0.001][kept].numpy())
+    np.testing.assert_array_equal(found[:, 4], scores[scores >= 0.01][kept].numpy())
+    np.testing.assert_array_equal(found[:, 5], labels[scores >= 0.01][kept].numpy())

@@ -52,6 +52,7 @@ def train(
     randaugment: Annotated[int, typer.Option(help="Random operations an image (RandAugment).")] = 0,
     magnitude: Annotated[float, typer.Option(help="Their strength, 0 to 10.")] = 5.0,
     mixup: Annotated[float, typer.Option(help="MixUp's Beta parameter, 0 for none.")] = 0.0,
+    mosaic: Annotated[float, typer.Option(help="Of a detector: probability of four images in one.")] = 0.0,
     ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = False,
     class_weights: Annotated[
         bool | None, typer.Option(help="Let classes count alike.", show_default="where they are unbalanced")
@@ -122,6 +123,7 @@ def train(
         randaugment=randaugment,
         magnitude=magnitude,
         mixup=mixup,
+        mosaic=mosaic,
         ema=ema,
         class_weights=class_weights,
         patience=patience,

@@ -8,7 +8,7 @@ from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.data import ImageData
-from mobilenets.data.loader import EvaluationBatches
+from mobilenets.deployment.judges import ClassifierJudge
 from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
@@ -42,13 +42,13 @@ def before_and_after(
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         model = load_model(directory)
         writer = Writer(model, images)
-        truth = truth_of(model, EvaluationBatches(data.val, size, 64, crop=cards.crop(card)))
+        truth = truth_of(model, ClassifierJudge(data, size, cards.crop(card)))
         rows, workers = [], []
         for target in targets:
             for kind in dict.fromkeys(("float32", precision)):
                 variant = Variant(target, kind, batch=TARGETS[target].batch)
                 path, _ = write_quicker(writer, variant, Path(temporary), threads)
-                entry = measured(path, variant, truth, data.classes, threads)
+                entry = measured(path, variant, truth, threads)
                 rows.append(_row("before", entry, card))
                 workers.append(stack.enter_context(Worker(path, entry["runtime"], threads)))
             for entry in made["artifacts"]:

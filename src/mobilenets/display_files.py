@@ -13,13 +13,14 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
     """Prints the card's entries of exported files."""
     if len(entries) == 1:
         return _show_artifact(run, entries[0])
-    result = table("file", ">size", ">accuracy", ">same class", ">largest difference", ">latency")
+    name, score = _score(entries[0])
+    result = table("file", ">size", f">{name}", ">same class", ">largest difference", ">latency")
     for entry in entries:
         difference = entry["comparison"]
         result.add_row(
             escape(str(run / entry["file"])),
             f"{entry['bytes'] / 1e3:,.0f} kB",
-            f"{entry['metrics']['accuracy']:.2%}",
+            f"{entry['metrics'][score]:.2%}",
             f"{difference['top1_agreement']:.2%}",
             f"{difference['max_difference']:.1e}",
             f"{entry['latency_ms']['median']:.3g} ms",
@@ -31,16 +32,22 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
         _tell_weights_only(entry)
 
 
+def _score(entry: dict[str, Any]) -> tuple[str, str]:
+    """The figure that an exported file must not lose: what people call it, and its name among the metrics."""
+    return ("AP", "ap") if "ap" in entry["metrics"] else ("accuracy", "accuracy")
+
+
 def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
+    name, score = _score(entry)
     difference, latency = entry["comparison"], entry["latency_ms"]
     show_rows(
         [
             ("file", str(run / entry["file"])),
             ("size", f"{entry['bytes'] / 1e3:,.0f} kB"),
-            ("accuracy of the file", f"{entry['metrics']['accuracy']:.2%}"),
+            (f"{name} of the file", f"{entry['metrics'][score]:.2%}"),
             ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
             (
-                "same class as the Keras model",
+                "same class as the Keras model" if score == "accuracy" else "same surest class as the Keras model",
                 f"{difference['top1_agreement']:.2%} of {difference['images']:,} images",
             ),
             (
@@ -114,7 +121,7 @@ def show_benchmark(found: dict[str, Any]) -> None:
             ">images/s": lambda row: f"{row['images_per_second']:,.0f}",
         }
     if known:
-        columns[">top-1"] = lambda row: (
+        columns[f">{rows[0]['score']}"] = lambda row: (
             "" if row["accuracy"] is None else f"{'* ' if row['pareto'] else ''}{row['accuracy']:.1%}"
         )
     out = console()
@@ -148,7 +155,7 @@ def show_benchmark(found: dict[str, Any]) -> None:
     if known:
         print("*: no other file with as many threads and images a call is both faster and more accurate.")
         for source in dict.fromkeys(row["accuracy_of"] for row in rows if row["accuracy_of"]):
-            print(f"top-1: {source}")
+            print(f"{rows[0]['score']}: {source}")
 
 
 def _always(values: set[int], what: str) -> str:

@@ -10,8 +10,9 @@ from mobilenets.compression.equalize import layer_name
 from mobilenets.compression.scheme import Ranges, integer_form, make_scheme
 from mobilenets.compression.simulate import Run, activated
 from mobilenets.models import keras
-from mobilenets.models.graph import LINEAR, Graph, Op, graph_of
+from mobilenets.models.graph import graph_of
 from mobilenets.models.layers import LayerScale
+from mobilenets.models.operations import LINEAR, Graph, Op
 
 ops = keras.ops
 BATCH = 16  # images

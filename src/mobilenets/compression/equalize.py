@@ -19,7 +19,8 @@ import numpy as np
 from mobilenets.compression.ranges import Seen
 from mobilenets.compression.scheme import integer_form, takes_four_bits
 from mobilenets.models import keras
-from mobilenets.models.graph import LINEAR, Graph, Op, graph_of
+from mobilenets.models.graph import graph_of
+from mobilenets.models.operations import LINEAR, Graph, Op
 
 SIX = 6.0
 # A channel that was seen at 5 of ReLU6's 6 may be at 6 in other images: what is scaled stays this far below.

@@ -9,7 +9,7 @@ from typing import Any
 from mobilenets.card import CARD
 from mobilenets.compression.scheme import WEIGHT_BITS, Ranges, Scheme, is_bytes, make_scheme
 from mobilenets.errors import UserError
-from mobilenets.models.graph import Graph
+from mobilenets.models.operations import Graph
 
 KEY = "quantization"  # in the card
 

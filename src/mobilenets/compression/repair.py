@@ -15,7 +15,8 @@ from mobilenets.compression.scheme import Ranges, integer_form
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
-from mobilenets.models.graph import Graph, graph_of
+from mobilenets.models.graph import graph_of
+from mobilenets.models.operations import Graph
 
 # Two or three of some hundred images, most of which the model knows by heart: V2 on stamps got all 1,024 right with one
 # way, 1,021 with another, and 70.9 and 71.9 % of those it had not seen.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mobilenets.models import keras
-from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op
+from mobilenets.models.operations import IMAGE, LINEAR, Graph, Op
 
 Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value of its output
 
@@ -121,11 +121,13 @@ def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = (), weig
     for op in graph.ops:
         if is_bytes(op):
             points[op.name] = (1.0, int(-op.bias[0]))
-        elif op.kind in ("max_pool", "flatten") and op.inputs[0] in points:
-            points[op.name] = points[op.inputs[0]]  # they move values and compute none
+        elif op.kind in ("max_pool", "flatten", "resize") and op.inputs[0] in points:
+            points[op.name] = points[op.inputs[0]]  # they move values, or mix some that lie beside each other
         elif op.name in ranges:
             points[op.name] = _point(*ranges[op.name])
-        if op.kind in INTEGER and op.name not in floats and op.kind not in floats:
+        # Of an image that is resized, the pixels are not integers of a scheme.
+        known = op.kind in INTEGER or (op.kind == "resize" and op.inputs[0] in points)
+        if known and op.name not in floats and op.kind not in floats:
             integer.add(op.name)
             if weight_bits == 4 and takes_four_bits(op):
                 narrow.add(op.name)

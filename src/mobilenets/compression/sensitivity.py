@@ -14,7 +14,8 @@ from mobilenets.compression.simulate import Run, moves
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.drawing import ACCENT, DPI, PALE, nothing, save, style
 from mobilenets.models import keras
-from mobilenets.models.graph import Graph, Op, graph_of
+from mobilenets.models.graph import graph_of
+from mobilenets.models.operations import Graph, Op
 
 DRAWN = 30  # bars; beyond, a page does not hold them
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from mobilenets.compression.scheme import Ranges, Scheme, integer_form, is_bytes, make_scheme
 from mobilenets.models import keras
-from mobilenets.models.graph import IMAGE, LINEAR, Op, deviations, graph_of
+from mobilenets.models.graph import deviations, graph_of
 from mobilenets.models.layers import attend, depthwise_conv
+from mobilenets.models.operations import IMAGE, LINEAR, Op
 
 ops = keras.ops
 LEVELS = 255  # steps of an activation
@@ -284,7 +285,7 @@ _COMPUTE = {
 
 
 def activated(values: Any, activation: str | None) -> Any:
-    """The values behind an activation of `mobilenets.models.graph.ACTIVATIONS`, or as they are."""
+    """The values behind an activation of `mobilenets.models.operations.ACTIVATIONS`, or as they are."""
     return values if activation is None else _ACTIVATE[activation](values)
 
 

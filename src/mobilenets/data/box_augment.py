@@ -44,9 +44,9 @@ class BoxAugment:
     """
 
     flip: bool = True
-    scale: tuple[float, float] = (0.5, 1.6)
+    scale: tuple[float, float] = (0.7, 1.4)
     aspect: float = 1.2
-    mosaic: float = 0.5
+    mosaic: float = 0.0
     colour: float = 0.5
     least_visible: float = 0.3
 

@@ -9,6 +9,7 @@ import numpy as np
 from mobilenets import card as cards
 from mobilenets.deployment.runtimes import RUNTIMES, runtime_of
 from mobilenets.errors import UserError
+from mobilenets.evaluation.suppression import is_final
 from mobilenets.files import sha256
 
 LABELS = "labels.txt"
@@ -17,7 +18,7 @@ LARGEST_LABELS = 2**24  # bytes
 # What a card says of a file, as far as anything reads it; where a runtime is to be chosen, all but the last two.
 _ENTRY = {"files": dict, "runtime": str, "precision": str, "processor": str, "latency_ms": dict}
 _MEASURED = {"metrics": dict, "comparison": dict}
-_NUMBERS = (("latency_ms", "median"), ("metrics", "accuracy"))
+_NUMBERS = (("latency_ms", "median"), ("metrics", "accuracy"), ("metrics", "ap"))
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,22 @@ def _labels(path: Path) -> list[str]:
     if not names or not all(name.strip() for name in names):
         raise UserError(f"{labels}: must hold a class a line, and no empty line")
     return names
+
+
+def check_boxes(path: Path, outputs: np.ndarray, classes: int) -> None:
+    """Checks that what a file gave are boxes (images, locations, 4 + classes) or final ones (images, most, 6).
+
+    Raises:
+        UserError: they are not.
+    """
+    if outputs.ndim != 3 or outputs.shape[2] not in (4 + classes, 6):
+        raise UserError(f"{path}: gives values of shape {outputs.shape[1:]}, not boxes of {classes} classes")
+    final = all(map(is_final, outputs))
+    scores = outputs[..., 4:5] if final else outputs[..., 4:]
+    if not np.isfinite(outputs).all() or scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
+        raise UserError(f"{path}: the scores it gives are not from 0 to 1")
+    if final and outputs[..., 5].max() >= classes:
+        raise UserError(f"{path}: finds more than {classes} classes")
 
 
 def check_probabilities(path: Path, outputs: np.ndarray, classes: int) -> None:

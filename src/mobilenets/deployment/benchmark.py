@@ -239,6 +239,7 @@ def _row(subject: Subject, threads: int, worker: Worker, rounds: list[list[float
         "macs": subject.macs,
         "accuracy": subject.accuracy,
         "accuracy_of": subject.accuracy_of,
+        "score": subject.score,
     }
 
 

@@ -45,7 +45,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     if known:
         _points(axes, known, [row["accuracy"] * 100 for row in known])
         sources = sorted({row["accuracy_of"] for row in known if row["accuracy_of"]})
-        axes.set_ylabel(f"top-1 accuracy, %\n({'; '.join(source[:70] for source in sources[:2])})")
+        score = "AP" if known[0]["score"] == "AP" else "top-1 accuracy"
+        axes.set_ylabel(f"{score}, %\n({'; '.join(source[:70] for source in sources[:2])})")
         _front(axes, known)
     elif all(row["macs"] for row in shown):
         _points(axes, shown, [row["macs"] / 1e6 for row in shown])

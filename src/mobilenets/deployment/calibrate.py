@@ -11,18 +11,23 @@ from mobilenets import card as cards
 from mobilenets.compression.ranges import Seen, ranges_of
 from mobilenets.compression.scheme import Ranges
 from mobilenets.data import ImageData
+from mobilenets.data.box_loader import BoxEvaluationBatches
+from mobilenets.data.boxes import BoxData
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.tflite_file import write_tflite
 from mobilenets.errors import UserError
+from mobilenets.evaluation.detector import detection_data
 from mobilenets.evaluation.evaluate import evaluation_data
-from mobilenets.models.graph import Graph
+from mobilenets.models.operations import Graph
 from mobilenets.quiet import quiet
 
 CALIBRATION = 256  # images
 SAMPLE = 512  # values of every operation and image
 
 
-def calibration_images(card: dict[str, Any], data: ImageData, size: int, source: str | None = None) -> list[np.ndarray]:
+def calibration_images(
+    card: dict[str, Any], data: ImageData | BoxData, size: int, source: str | None = None
+) -> list[np.ndarray]:
     """Images to calibrate on, not those that files are measured on, as the model is shown them.
 
     Args:
@@ -37,6 +42,8 @@ def calibration_images(card: dict[str, Any], data: ImageData, size: int, source:
     Raises:
         UserError: there are none.
     """
+    if card.get("task") == cards.DETECT:
+        return _box_images(data, size, source, card)
     if source:
         other = evaluation_data(card, source)
         split = other.train if len(other.train) else other.val
@@ -49,6 +56,18 @@ def calibration_images(card: dict[str, Any], data: ImageData, size: int, source:
         )
     batches = EvaluationBatches(split.some(CALIBRATION), size, 64, crop=cards.crop(card))
     return [image for batch, _ in batches for image in batch]
+
+
+def _box_images(data: BoxData, size: int, source: str | None, card: dict[str, Any]) -> list[np.ndarray]:
+    """The same for a detector, which sees images stretched."""
+    data = detection_data(card, source) if source else data
+    split = data.train if len(data.train) else data.val
+    if not len(data.train) and not source:
+        raise UserError(
+            "int8 needs images to calibrate on, and this model knows none it was trained on; name some with "
+            "--calibrate FOLDER"
+        )
+    return [image for batch, _ in BoxEvaluationBatches(split.some(CALIBRATION), size, 64) for image in batch]
 
 
 def calibrate(graph: Graph, images: Iterable[np.ndarray], threads: int = 2) -> Ranges:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from mobilenets.data.loader import evaluation_batches
+from mobilenets import card as cards
 from mobilenets.deployment import artifacts
+from mobilenets.deployment.judges import ClassifierJudge, DetectorJudge, checked
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
+from mobilenets.evaluation.detector import detection_data
 from mobilenets.evaluation.evaluate import evaluation_data
-from mobilenets.evaluation.inference import probabilities
 
 
 def evaluate_file(path: Path | str, source: str | None = None, runtime: str | None = None) -> dict[str, Any]:
@@ -28,11 +28,11 @@ def evaluate_file(path: Path | str, source: str | None = None, runtime: str | No
     """
     found = artifacts.find(path)
     about = found.card or {"classes": found.classes}
-    data = evaluation_data(about, source)
+    detects = about.get("task") == cards.DETECT
+    data = detection_data(about, source) if detects else evaluation_data(about, source)
     with Worker(found.path, runtime or found.runtime) as worker:
         height, width, channels = worker.about["input_shape"]
         if height != width or channels != 3:
             raise UserError(f"{path}: takes images of {height}x{width}x{channels}, not square ones with 3 channels")
-        outputs, labels = probabilities(worker, evaluation_batches(data.val, height, 64, crop=found.crop))
-    artifacts.check_probabilities(found.path, outputs, len(found.classes))
-    return measure(outputs, labels, data.classes)
+        judge = DetectorJudge(data, height) if detects else ClassifierJudge(data, height, found.crop)
+        return judge.run(checked(judge, found.path, worker))[1]

@@ -10,14 +10,14 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.compression.quantization import read_quantization
-from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.artifacts import LABELS, check_entries, digests, parts_of
 from mobilenets.deployment.calibrate import calibration_images
+from mobilenets.deployment.judges import ClassifierJudge, DetectorJudge
 from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Variant, Writer, variants
 from mobilenets.deployment.verify import measured, objection, truth_of
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
+from mobilenets.evaluation.detector import detection_data, require_detector
 from mobilenets.evaluation.evaluate import evaluation_data, publish, require_fit
 from mobilenets.files import explain, write_text
 from mobilenets.models.builder import at_size
@@ -63,17 +63,24 @@ def export(
     if threads is not None and threads < 1:
         raise UserError(f"--threads must be at least 1, not {threads}")
     directory = Path(directory)
-    card = cards.read_classifier(directory, "export")
+    card = cards.read_card(directory)
     check_entries(directory, card)
     own = card["input_shape"][0]
     size = None if size == own else size
-    wanted = variants(targets, precisions, input_dtype, batch, size)
-    data = evaluation_data(card)
+    wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT)
     model = load_model(directory)
-    require_fit(model, card, directory)
-    model = at_size(model, size or own)
-    truth = truth_of(model, EvaluationBatches(data.val, size or own, 64, crop=cards.crop(card)))
-    reference = measure(truth.expected, truth.labels, data.classes)
+    if card["task"] == cards.DETECT:
+        require_detector(model, card, directory)
+        if size:
+            raise UserError("--size: a detector's anchors are made for one size; train one for another with --size")
+        data = detection_data(card)
+        judge = DetectorJudge(data, own)
+    else:
+        data = evaluation_data(card)
+        require_fit(model, card, directory)
+        model = at_size(model, size or own)
+        judge = ClassifierJudge(data, size or own, cards.crop(card))
+    truth = truth_of(model, judge)
 
     quantization = read_quantization(card, directory)
     images: list[np.ndarray] = []
@@ -81,7 +88,7 @@ def export(
         images, quantization = calibration_images(card, data, size or own, calibration), None
     writer = Writer(model, images, quantization)
     write_text(directory / cards.EXPORT / LABELS, "".join(f"{' '.join(name.split())}\n" for name in card["classes"]))
-    metrics = None if size else reference
+    metrics = None if size else truth.metrics
     entries, failed = [], []
     for variant in wanted:
         file = f"{cards.EXPORT}/{variant.name}"
@@ -92,8 +99,8 @@ def export(
                 failed.append(str(explain(error, directory / file) if isinstance(error, OSError) else error))
                 continue
             try:
-                entry = measured(path, variant, truth, data.classes, threads) | {"computed": computed}
-                why = objection(reference, entry, variant, max_drop)
+                entry = measured(path, variant, truth, threads) | {"computed": computed}
+                why = objection(truth, entry, variant, max_drop)
             except UserError as error:
                 why = f"it cannot be run: {str(error).removeprefix(f'{path}: ')}"
             if why:

@@ -15,7 +15,7 @@ from mobilenets.deployment.runtimes import RUNTIMES
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import annotate
 from mobilenets.evaluation.detector import in_pixels
-from mobilenets.evaluation.suppression import suppress
+from mobilenets.evaluation.suppression import final_boxes
 from mobilenets.files import writing
 
 UNSURE = 0.5  # the threshold of a detector that nobody measured
@@ -73,7 +73,7 @@ def find_objects(
                 skipped.append({"file": str(path), "reason": str(error)})
                 continue
             height, width = pixels.shape[:2]
-            found = in_pixels(suppress(output, least=threshold), np.array([width, height]))
+            found = in_pixels(final_boxes(output, threshold), np.array([width, height]))
             picture = Path(out) / f"{len(images):04d}_{path.stem}.png" if out else None
             if picture:
                 _draw(annotate(pixels, found, chosen.classes), picture)

@@ -10,11 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mobilenets import __version__
 from mobilenets.compression.scheme import FUSED, Scheme, integer_weights, is_bytes, packed
+from mobilenets.deployment import onnx_boxes
+from mobilenets.deployment.decode_boxes import check_batch
 from mobilenets.files import writing
-from mobilenets.models.graph import IMAGE, Graph, Op
+from mobilenets.models.operations import IMAGE, Graph, Op
 
 OPSET, IR = 17, 8  # the oldest that know all operations but those below, for old runtimes on devices
-NEWER = {"resize": (18, 8), "gelu": (20, 9), "int4": (21, 10)}
+NEWER = {"gelu": (20, 9), "int4": (21, 10)}
 
 
 def write_onnx(
@@ -44,8 +46,9 @@ def write_onnx(
         outputs: operations whose outputs are to be seen instead of the model's.
 
     Raises:
-        UserError: ``path`` cannot be written.
+        UserError: ``path`` cannot be written, or ``batch`` is not what the graph allows.
     """
+    check_batch(graph, batch)
     file = _File(graph, input_dtype, scheme, half)
     for op in graph.ops:
         _WRITE[op.kind](file, op)
@@ -68,6 +71,11 @@ class _File:
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def ranked(self, values: str, count: str, output: str) -> str:
+        """The places of the ``count`` highest of values (rows, 1), the highest first."""
+        self.nodes.append(helper.make_node("TopK", [values, count], [f"{output}_values", output], name=output, axis=0))
         return output
 
     def constant(self, name: str, values: Any) -> str:
@@ -292,9 +300,14 @@ def _softmax(file: _File, op: Op) -> None:
 
 
 def _resize(file: _File, op: Op) -> None:
-    size = file.constant(f"{op.name}_size", np.int64(op.shape[:2]))
-    options = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
-    file.give(op, file.node("Resize", [file.read(op.inputs[0]), "", "", size], op.name, **options))
+    # By factors, since ONNX Runtime cannot load integers that are resized to a size on named axes.
+    before, after = (np.float32(shape[:2]) for shape in (file.shapes[op.inputs[0]], op.shape))
+    factors = after / before
+    factors = np.where(np.floor(before * factors) < after, np.nextafter(factors, np.float32(np.inf)), factors)
+    factors = file.constant(f"{op.name}_factors", np.append(np.ones(2, np.float32), factors))
+    options = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    source = file.read(op.inputs[0], file.integer(op))
+    file.give(op, file.node("Resize", [source, "", factors], op.name, **options))
 
 
 def _attention(file: _File, op: Op) -> None:
@@ -331,4 +344,5 @@ _WRITE = {
     "softmax": _softmax,
     "resize": _resize,
     "attention": _attention,
+    **onnx_boxes.WRITE,
 }

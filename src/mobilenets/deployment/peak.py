@@ -8,7 +8,7 @@ import numpy as np
 from mobilenets.compression.scheme import integer_form, make_scheme
 from mobilenets.deployment.subjects import Subject, installed
 from mobilenets.deployment.tflite_file import write_tflite
-from mobilenets.models.graph import IMAGE, Graph, Op
+from mobilenets.models.operations import IMAGE, Graph, Op
 
 # Wide 1x1 convolutions are matrix products, the best case of every runtime: 822 million multiply-accumulates that
 # read some 6 MB. Several in a row, so that converting the first one's input costs nearly nothing.

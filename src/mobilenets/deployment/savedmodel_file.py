@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.models.graph import IMAGE, LINEAR, Graph, Op
+from mobilenets.deployment import savedmodel_boxes
+from mobilenets.models.operations import IMAGE, LINEAR, Graph, Op
 from mobilenets.quiet import quiet
 
 
@@ -85,6 +86,8 @@ def _compute(tf: Any, op: Op, weights: list[Any], inputs: list[Any]) -> Any:
         return tf.nn.max_pool2d(x, op.size, op.stride, "VALID")
     if op.kind == "attention":
         return _attention(tf, op, *inputs)
+    if op.kind in savedmodel_boxes.COMPUTE:
+        return savedmodel_boxes.COMPUTE[op.kind](tf, op, inputs)
     return {
         "dense": lambda: tf.linalg.matmul(x, weights[0]) + weights[1],
         "affine": lambda: x * weights[0] + weights[1],

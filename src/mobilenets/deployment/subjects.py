@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network, check, cost, network, write_out
+from mobilenets.architectures import Network, check, cost, head, network, write_out, write_out_detector
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.quicker import write_quicker
@@ -35,8 +35,9 @@ class Subject:
         resolution: pixels of the image's side, or None likewise.
         precision: of `mobilenets.deployment.targets.PRECISIONS`, or None likewise.
         macs: multiply-accumulates an image, or None likewise.
-        accuracy: top-1, 0..1, or None where nobody has measured it.
+        accuracy: top-1, or a detector's AP, 0..1, or None where nobody has measured it.
         accuracy_of: what it was measured on.
+        score: which of the two: ``top-1`` or ``AP``.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Subject:
     macs: int | None = None
     accuracy: float | None = None
     accuracy_of: str | None = None
+    score: str = "top-1"
 
     @property
     def bytes(self) -> int:
@@ -87,7 +89,7 @@ def of_directory(
     Raises:
         UserError: it is none, or a file is not the one that was measured.
     """
-    card = cards.read_classifier(directory, "benchmark")
+    card = cards.read_card(directory)
     found = []
     for entry in card.get("artifacts", []):
         if precisions and entry.get("precision") not in precisions:
@@ -106,8 +108,7 @@ def of_directory(
                 "keras",
                 batch,
                 **_about(card, card["input_shape"][0], "float32"),
-                accuracy=metrics.get("accuracy"),
-                accuracy_of=_images(metrics),
+                **_accuracy(metrics),
             )
             for batch in batches
         ]
@@ -141,8 +142,7 @@ def _of_artifact(artifact: artifacts.Artifact, runtime: str, batches: Sequence[i
             runtime,
             batch,
             **_about(card, entry["input_shape"][0], entry.get("precision")),
-            accuracy=metrics.get("accuracy"),
-            accuracy_of=_images(metrics),
+            **_accuracy(metrics),
         )
         for batch in ([fixed] if fixed else batches)
     ]
@@ -152,7 +152,12 @@ def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, 
     alpha = card.get("width_multiplier")
     try:
         table = cards.as_trained(network(card["network"]), card, Path(), alpha)
-        macs = cost(write_out(table, (size, size, card["input_shape"][2]), len(card["classes"]), alpha)).macs
+        shape, classes = (size, size, card["input_shape"][2]), len(card["classes"])
+        if "head" in card:
+            layers = write_out_detector(table, head(card["head"]), shape, classes, alpha).layers
+        else:
+            layers = write_out(table, shape, classes, alpha)
+        macs = cost(layers).macs
     except UserError:
         macs = None  # a network of a newer version
     same = size == card["input_shape"][0]
@@ -165,8 +170,13 @@ def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, 
     }
 
 
-def _images(metrics: dict[str, Any]) -> str | None:
-    return f"{metrics['images']:,} evaluation images" if metrics.get("images") else None
+def _accuracy(metrics: dict[str, Any]) -> dict[str, Any]:
+    score = "accuracy" if "accuracy" in metrics else "ap"
+    return {
+        "accuracy": metrics.get(score),
+        "accuracy_of": f"{metrics['images']:,} evaluation images" if metrics.get("images") else None,
+        "score": "AP" if "ap" in metrics else "top-1",
+    }
 
 
 # -- bare networks --------------------------------------------------------------------------------------------------

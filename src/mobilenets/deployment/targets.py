@@ -12,10 +12,12 @@ import numpy as np
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import Scheme, integer_form, is_bytes, make_scheme, whole_mean
 from mobilenets.deployment.calibrate import calibrate
+from mobilenets.deployment.decode_boxes import suppressed
 from mobilenets.deployment.runtimes import require
 from mobilenets.deployment.tflite_file import write_tflite
 from mobilenets.errors import UserError
-from mobilenets.models.graph import Graph, graph_of
+from mobilenets.models.graph import graph_of
+from mobilenets.models.operations import Graph
 
 PRECISIONS = ("float32", "float16", "int8")
 INPUT_DTYPES = ("uint8", "float32")
@@ -75,6 +77,7 @@ class Variant:
         input_dtype: of `INPUT_DTYPES`.
         batch: images a call; None for any number.
         size: pixels of the images' side, where it is not the model's own.
+        final: of a detector: whether the file itself keeps the best box of each object alone.
     """
 
     target: str
@@ -82,6 +85,7 @@ class Variant:
     input_dtype: str = "uint8"
     batch: int | None = 1
     size: int | None = None
+    final: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +98,7 @@ class Variant:
             parts.append(f"{self.input_dtype}_input")
         if self.size:
             parts.append(f"{self.size}px")
-        if self.batch != kind.batch:
+        if self.batch != (1 if self.final else kind.batch):
             parts.append(f"batch{self.batch}" if self.batch else "dynamic")
         return "_".join(parts) + kind.suffix
 
@@ -105,6 +109,7 @@ def variants(
     input_dtype: str = "uint8",
     batch: str | int | None = None,
     size: int | None = None,
+    detector: bool = False,
 ) -> list[Variant]:
     """Every combination.
 
@@ -114,6 +119,8 @@ def variants(
         input_dtype: of `INPUT_DTYPES`.
         batch: images a call, ``dynamic``, or None for what suits each target.
         size: pixels, where it is not the model's own.
+        detector: whether the model is one; its files take one image a call where nobody says, and report final boxes.
+            Those that take several leave that to whoever runs them.
 
     Raises:
         UserError: one does not exist, or its package is not installed.
@@ -133,8 +140,9 @@ def variants(
                 raise UserError(f"--precision must be of {', '.join(PRECISIONS)}, not {precision!r}")
             if input_dtype not in INPUT_DTYPES:
                 raise UserError(f"--input must be {' or '.join(INPUT_DTYPES)}, not {input_dtype!r}")
-            count = TARGETS[target].batch if batch is None else None if batch == "dynamic" else batch
-            found.append(Variant(target, precision, input_dtype, count, size))
+            usual = 1 if detector else TARGETS[target].batch
+            count = usual if batch is None else None if batch == "dynamic" else batch
+            found.append(Variant(target, precision, input_dtype, count, size, detector and count == 1))
     if not found:
         raise UserError("--to and --precision must name at least one file to write")
     return found
@@ -210,6 +218,7 @@ class Writer:
         graph, scheme = self.graph, None
         if variant.precision == "int8" and variant.target != "savedmodel":
             graph, scheme = self.whole_integer if variant.target == "openvino" else self.integer
+        graph = suppressed(graph) if variant.final else graph
         half = variant.precision == "float16"
         options = {"input_dtype": variant.input_dtype, "batch": variant.batch}
         if variant.target == "litert":

@@ -7,7 +7,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mobilenets.compression.scheme import Scheme, is_bytes
-from mobilenets.models.graph import IMAGE, Graph, Op
+from mobilenets.models.operations import IMAGE, Graph, Op
 
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
@@ -66,7 +66,7 @@ class File:
         self.buffers = [_Buffer()]  # the first is that of all tensors without content
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
-        self.codes: dict[int, schema.OperatorCodeT] = {}
+        self.codes: dict[int | str, schema.OperatorCodeT] = {}
         self.zero_points: dict[bytes, int] = {}  # -> where they are in the file
         self.values: dict[tuple[str, bool], int] = {}  # (operation, in integers) -> tensor
         self.shapes = {IMAGE: graph.input_shape} | {op.name: op.shape for op in graph.ops}
@@ -123,6 +123,24 @@ class File:
             made.builtinOptions = options
             made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self.operators.append(made)
+
+    def custom(self, name: str, inputs: list[int], outputs: list[int], options: bytes) -> None:
+        """Adds an operation that is not of the schema; ``options`` is a flexbuffer."""
+        number = schema.BuiltinOperator.CUSTOM
+        entry = self.codes.setdefault(name, schema.OperatorCodeT())
+        entry.builtinCode = entry.deprecatedBuiltinCode = number
+        entry.customCode, entry.version = name.encode(), 1
+        made = schema.OperatorT()
+        made.opcodeIndex = list(self.codes).index(name)
+        made.inputs, made.outputs = inputs, outputs
+        made.customOptions = np.frombuffer(options, np.uint8)
+        self.operators.append(made)
+
+    def reshape(self, source: int, target: int, name: str, shape: tuple[int, ...]) -> None:
+        """Adds a reshaping of each image's part to ``shape``."""
+        options = schema.ReshapeOptionsT()
+        options.newShape = [-1, *shape]
+        self.operator("RESHAPE", [source, self.constant(f"{name}_shape", np.int32([-1, *shape]))], target, options)
 
     def integer(self, op: Op) -> bool:
         """Whether an operation is computed in integers."""

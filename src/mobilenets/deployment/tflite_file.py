@@ -8,9 +8,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mobilenets.compression.scheme import Scheme, integer_weights, is_bytes, packed
+from mobilenets.deployment import tflite_boxes
+from mobilenets.deployment.decode_boxes import check_batch
 from mobilenets.deployment.tflite_container import File
 from mobilenets.files import writing
-from mobilenets.models.graph import Graph, Op
+from mobilenets.models.operations import Graph, Op
 
 _FUSED = {
     None: schema.ActivationFunctionType.NONE,
@@ -42,14 +44,19 @@ def write_tflite(
         outputs: operations whose outputs are to be seen instead of the model's.
 
     Raises:
-        UserError: ``path`` cannot be written.
+        UserError: ``path`` cannot be written, or ``batch`` is not what the graph allows.
     """
+    check_batch(graph, batch)
     file = File(graph, input_dtype, batch, scheme, half)
     for op in graph.ops:
         _WRITE[op.kind](file, op)
     targets = [file.read(name, False) for name in outputs or [graph.output.name]]
+    names = list(outputs) or [_SIGNATURE.get(graph.output.kind, "probabilities")]
     with writing(path) as temporary:
-        temporary.write_bytes(file.finish(targets, list(outputs) or ["probabilities"]))
+        temporary.write_bytes(file.finish(targets, names))
+
+
+_SIGNATURE = {"detections": "detections", "suppress": "objects"}  # how a detector's output is called
 
 
 # -- operations -----------------------------------------------------------------------------------------------------
@@ -222,13 +229,7 @@ def _mean(file: File, op: Op) -> None:
 
 def _flatten(file: File, op: Op) -> None:
     integer = file.integer(op)
-    _reshape(file, file.read(op.inputs[0], integer), file.result(op, integer), op.name, op.shape)
-
-
-def _reshape(file: File, source: int, target: int, name: str, shape: tuple[int, ...]) -> None:
-    options = schema.ReshapeOptionsT()
-    options.newShape = [-1, *shape]
-    file.operator("RESHAPE", [source, file.constant(f"{name}_shape", np.int32([-1, *shape]))], target, options)
+    file.reshape(file.read(op.inputs[0], integer), file.result(op, integer), op.name, op.shape)
 
 
 def _softmax(file: File, op: Op) -> None:
@@ -241,7 +242,9 @@ def _resize(file: File, op: Op) -> None:
     options = schema.ResizeBilinearOptionsT()
     options.halfPixelCenters = True
     size = file.constant(f"{op.name}_size", np.int32(op.shape[:2]))
-    file.operator("RESIZE_BILINEAR", [file.read(op.inputs[0], False), size], file.result(op, False), options, 3)
+    integer = file.integer(op)
+    source = file.read(op.inputs[0], integer)
+    file.operator("RESIZE_BILINEAR", [source, size], file.result(op, integer), options, 3)
 
 
 def _attention(file: File, op: Op) -> None:
@@ -252,7 +255,7 @@ def _attention(file: File, op: Op) -> None:
         heads = op.heads if not flat else 1
         shape = (height * width * heads, channels // heads)
         target = file.tensor(f"{op.name}_{name}", shape)
-        _reshape(file, file.read(name, False), target, f"{op.name}_{name}", shape)
+        file.reshape(file.read(name, False), target, f"{op.name}_{name}", shape)
         flat.append((target, shape))
     (queries, (rows, _)), (keys, (columns, _)), (values, (_, width)) = flat
     transposed = schema.BatchMatMulOptionsT()
@@ -265,7 +268,7 @@ def _attention(file: File, op: Op) -> None:
     file.operator("SOFTMAX", [scores], shares, options)
     mixed = file.tensor(f"{op.name}_mixed", (rows, width))
     file.operator("BATCH_MATMUL", [shares, values], mixed, schema.BatchMatMulOptionsT())
-    _reshape(file, mixed, file.result(op, False), op.name, op.shape)
+    file.reshape(mixed, file.result(op, False), op.name, op.shape)
 
 
 _WRITE = {
@@ -282,4 +285,5 @@ _WRITE = {
     "softmax": _softmax,
     "resize": _resize,
     "attention": _attention,
+    **tflite_boxes.WRITE,
 }

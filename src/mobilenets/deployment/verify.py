@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.data.loader import EvaluationBatches
-from mobilenets.deployment.artifacts import check_probabilities, parts_of
+from mobilenets.deployment.artifacts import parts_of
+from mobilenets.deployment.judges import Judge, checked
 from mobilenets.deployment.latency import measure_latency
 from mobilenets.deployment.targets import TARGETS, Variant
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
-from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.evaluation.inference import predictor
 
 COLOURS = 64  # images
+NAMES = {"accuracy": "accuracy", "ap": "AP"}
 # Rounding apart a float32 file computes what the model does, and one with weights in half precision nearly so; a file
 # that differs more is broken, even if it happens to be as accurate.
 CLOSE = {"float32": 1e-3, "float16": 0.1}
@@ -27,30 +27,31 @@ class Truth:
     """What files are compared with: the Keras model on the evaluation set, and on colours.
 
     Attributes:
-        images: of the evaluation set.
-        labels: of them.
-        expected: the model's probabilities (images, classes).
+        judge: of the task, which knows the evaluation set.
+        expected: what the model says of its images (images, classes): probabilities, or of a detector how sure it is
+            that each class is there.
+        metrics: of the model.
         colours: uint8 (images, height, width, 3).
-        expected_colours: the model's probabilities for them.
+        expected_colours: what the model says of them.
         expected_swapped: the same with red and blue swapped.
     """
 
-    images: EvaluationBatches
-    labels: np.ndarray
+    judge: Judge
     expected: np.ndarray
+    metrics: dict[str, Any]
     colours: np.ndarray
     expected_colours: np.ndarray
     expected_swapped: np.ndarray
 
 
-def truth_of(model: Any, images: EvaluationBatches) -> Truth:
+def truth_of(model: Any, judge: Judge) -> Truth:
     """Runs the Keras model over an evaluation set, and over colours."""
     predict = predictor(model)
-    expected, labels = probabilities(predict, images)
+    expected, metrics = judge.run(predict)
     # As many as in a batch of the evaluation set, for which the model has been compiled.
     colours = _colours(min(COLOURS, len(expected)), model.input_shape[1])
     swapped = predict(np.ascontiguousarray(colours[..., ::-1]))
-    return Truth(images, labels, expected, colours, predict(colours), swapped)
+    return Truth(judge, expected, metrics, colours, judge.said(predict(colours)), judge.said(swapped))
 
 
 def _colours(count: int, size: int) -> np.ndarray:
@@ -63,24 +64,21 @@ def _colours(count: int, size: int) -> np.ndarray:
     return (squares[:, :size, :size] + rng.integers(0, 50, (count, size, size, 3))).astype(np.uint8)
 
 
-def measured(
-    path: Path, variant: Variant, truth: Truth, classes: tuple[str, ...], threads: int | None
-) -> dict[str, Any]:
+def measured(path: Path, variant: Variant, truth: Truth, threads: int | None) -> dict[str, Any]:
     """What is measured on a file: the part of its entry in the card that does not say which file it is.
 
     Raises:
-        UserError: it cannot be run, or gives no probabilities.
+        UserError: it cannot be run, or does not give what the task asks for.
     """
     kind = TARGETS[variant.target]
     with Worker(path, kind.runtime, threads) as worker:
         about = worker.about
         if tuple(about["input_shape"]) != truth.colours.shape[1:] or about["input_dtype"] != variant.input_dtype:
             raise UserError(f"it takes {about['input_dtype']} images of shape {tuple(about['input_shape'])}")
-        outputs, _ = probabilities(worker, truth.images)
-        check_probabilities(path, outputs, len(classes))
-        colours = worker(truth.colours)
-        check_probabilities(path, colours, len(classes))
-        comparison = compare(truth.expected, outputs) | {
+        run = checked(truth.judge, path, worker)
+        said, metrics = truth.judge.run(run)
+        colours = truth.judge.said(run(truth.colours))
+        comparison = compare(truth.expected, said) | {
             "colours_max_difference": float(np.abs(truth.expected_colours - colours).max()),
             "colours_mean_difference": float(np.abs(truth.expected_colours - colours).mean()),
             "swapped_mean_difference": float(np.abs(truth.expected_swapped - colours).mean()),
@@ -94,7 +92,7 @@ def measured(
             "batch": about["batch"],
             "bytes": sum(part.stat().st_size for part in parts_of(path)),
             "comparison": comparison,
-            "metrics": measure(outputs, truth.labels, classes),
+            "metrics": metrics,
             "latency_ms": measure_latency(worker, about["batch"] or 1),
             "load_ms": round(about["load_seconds"] * 1e3, 1),
             "memory": worker.memory(),
@@ -104,7 +102,7 @@ def measured(
 
 
 def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
-    """How far the probabilities (images, classes) of a file are from the model's."""
+    """How far what a file says (images, classes) is from what the model does."""
     difference = np.abs(expected - measured)
     return {
         "images": len(expected),
@@ -114,14 +112,15 @@ def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     }
 
 
-def objection(reference: dict[str, Any], entry: dict[str, Any], variant: Variant, max_drop: float) -> str | None:
+def objection(truth: Truth, entry: dict[str, Any], variant: Variant, max_drop: float) -> str | None:
     """Why a file must not ship; None where it may."""
-    accuracy = entry["metrics"]["accuracy"]
-    drop = (reference["accuracy"] - accuracy) * 100
+    score = truth.judge.score
+    before, after = truth.metrics[score], entry["metrics"][score]
+    drop = (before - after) * 100
     if drop > max_drop + 1e-6:  # as far as float64 can tell
         return (
-            f"accuracy fell by {drop:.2f} points (from {reference['accuracy']:.2%} to {accuracy:.2%}) "
-            f"where --max-drop allows {max_drop:g}"
+            f"{NAMES[score]} fell by {drop:.2f} points (from {before:.2%} to {after:.2%}) where --max-drop allows "
+            f"{max_drop:g}"
         )
     allowed = CLOSE.get(variant.precision)
     for where, key in (("", "max_difference"), (" on coloured squares", "colours_max_difference")):

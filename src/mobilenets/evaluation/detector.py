@@ -19,7 +19,7 @@ from mobilenets.evaluation.detection import measure_boxes, worst_images
 from mobilenets.evaluation.evaluate import history, publish
 from mobilenets.evaluation.inference import Predict, predictor
 from mobilenets.evaluation.pictures import draw_curves
-from mobilenets.evaluation.suppression import suppress
+from mobilenets.evaluation.suppression import final_boxes
 
 BATCH = 32  # images a call
 PICTURE = 320  # pixels of the shorter side of an image that is drawn
@@ -38,17 +38,19 @@ def found_in(predict: Predict, images: BoxEvaluationBatches, sizes: np.ndarray) 
     Returns:
         For each image float32 (boxes, 6): left, top, right, bottom in pixels of the image, score, class.
     """
-    return [in_pixels(suppress(output), size) for output, size in zip(_outputs(predict, images), sizes, strict=True)]
+    outputs = outputs_of(predict, images)
+    return [in_pixels(final_boxes(output), size) for output, size in zip(outputs, sizes, strict=True)]
 
 
 def in_pixels(found: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Boxes (n, 6) of `suppress`, relative to the image, in pixels of one of ``size`` (width, height)."""
+    """Boxes (n, 6) of `final_boxes`, relative to the image, in pixels of one of ``size`` (width, height)."""
     scaled = found.copy()
     scaled[:, :4] *= np.tile(np.asarray(size, np.float32), 2)
     return scaled
 
 
-def _outputs(predict: Predict, batches: BoxEvaluationBatches) -> Iterator[np.ndarray]:
+def outputs_of(predict: Predict, batches: BoxEvaluationBatches) -> Iterator[np.ndarray]:
+    """What a detector, or its file, gives for each image; arguments as for `found_in`."""
     count = 0
     for images, indices in batches:
         count = count or len(images)

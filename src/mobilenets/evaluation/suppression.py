@@ -2,12 +2,14 @@
 
 import numpy as np
 
+# Boxes with lower scores change AP by little, and cost every runtime time.
+LEAST = 0.01
 # With a first share of this many candidates for each box that may be reported, most images are done.
 _FIRST = 3
 
 
 def suppress(
-    outputs: np.ndarray, *, least: float = 0.001, overlap: float = 0.6, most: int = 100, candidates: int = 400
+    outputs: np.ndarray, *, least: float = LEAST, overlap: float = 0.6, most: int = 100, candidates: int = 400
 ) -> np.ndarray:
     """Chooses the boxes to report in one image.
 
@@ -54,6 +56,33 @@ def suppress(
         share *= 4
     kept = kept[:most]
     return np.column_stack([boxes[kept // classes], scores[kept], kept % classes]).astype(np.float32)
+
+
+def final_boxes(output: np.ndarray, least: float = LEAST) -> np.ndarray:
+    """What a detector, or its file, gives for an image -> the boxes to report.
+
+    Args:
+        output: (locations, 4 + classes), for `suppress`; or, where the file has done that itself, (most, 6) with class
+            -1 in rows that hold no box.
+        least: Lowest score that is reported.
+
+    Returns:
+        float32 (boxes, 6), as of `suppress`.
+    """
+    if is_final(output):
+        return output[(output[:, 5] >= 0) & (output[:, 4] >= least)]
+    return suppress(output, least=least)
+
+
+def is_final(output: np.ndarray) -> bool:
+    """Whether rows are boxes with score and class, and not locations with a score for each of two classes.
+
+    Both have six columns. Those of boxes end in whole numbers, and their scores fall.
+    """
+    if output.shape[1] != 6:
+        return False
+    classes, scores = output[:, 5], output[:, 4]
+    return bool((classes == np.round(classes)).all() and (np.diff(scores) <= 0).all())
 
 
 def _highest(scores: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:

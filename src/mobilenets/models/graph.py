@@ -9,7 +9,7 @@ arrays even then (`deviations`), since compiled graphs compute roots less exactl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,78 +17,10 @@ import numpy as np
 
 from mobilenets.errors import UserError
 from mobilenets.models import keras
+from mobilenets.models.boxes import Detections
+from mobilenets.models.fold import Convert, fold
 from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
-
-IMAGE = "image"
-LINEAR = ("conv", "depthwise", "dense")
-# Keras' names of activations -> ours, which are those of the tables.
-ACTIVATIONS = {
-    "relu": "relu",
-    "relu6": "relu6",
-    "hard_silu": "hard_swish",
-    "hard_swish": "hard_swish",
-    "hard_sigmoid": "hard_sigmoid",
-    "gelu": "gelu",
-}
-
-
-@dataclass(frozen=True)
-class Op:
-    """One operation.
-
-    Attributes:
-        name: unique in the graph; also names the operation's output.
-        kind: ``resize``, ``affine`` (each channel times ``kernel``, if any, plus ``bias``), ``conv``, ``depthwise``,
-            ``dense``, ``add``, ``multiply``, ``max_pool``, ``mean`` (over the image), ``flatten``, ``attention``,
-            ``softmax``, ``pad`` or ``activation``.
-        inputs: names of the operations it reads; ``"image"`` is what goes into the model.
-        shape: of the output for one image: (height, width, channels) or (channels,).
-        kernel: conv (k, k, in, out), depthwise (k, k, channels), dense (in, out), affine (channels,); float32, an
-            array or, read live, a tensor.
-        bias: (out,), likewise.
-        size: side of the kernel of a ``max_pool``.
-        stride: step in pixels.
-        dilation: distance of the kernel's taps in pixels.
-        margins: pixels added (above, below, left, right); zeros, but for ``max_pool``, which does not see them.
-        activation: what follows, of `ACTIVATIONS`' values, or None.
-        heads: of an attention; the scaling of its queries has been folded into what computes them.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    shape: tuple[int, ...]
-    kernel: Any = None
-    bias: Any = None
-    size: int = 1
-    stride: int = 1
-    dilation: int = 1
-    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
-    activation: str | None = None
-    heads: int = 0
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A model.
-
-    Attributes:
-        input_shape: (height, width, channels) of an image, 0..255.
-        ops: in the order they are computed; the last one's output is the model's.
-    """
-
-    input_shape: tuple[int, int, int]
-    ops: tuple[Op, ...]
-
-    @property
-    def output(self) -> Op:
-        """The operation whose output is the model's."""
-        return self.ops[-1]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an operation's output, or of the image, for one image."""
-        return self.input_shape if name == IMAGE else next(op.shape for op in self.ops if op.name == name)
-
+from mobilenets.models.operations import ACTIVATIONS, IMAGE, Graph, Op
 
 Deviations = dict[str, np.ndarray]  # layer -> 1 / sqrt(variance + epsilon) of its batch normalization
 
@@ -127,10 +59,7 @@ def graph_of(model: keras.Model, live: Deviations | None = None) -> Graph:
         names[id(layer.output)] = written[-1].name if written else inputs[0]
     if names[id(output)] != ops[-1].name:
         raise UserError("the last layer of the model is not its output")
-    return Graph(tuple(image.shape[1:]), tuple(_fold(ops, array)))
-
-
-Convert = Callable[[Any], Any]  # a variable, array or tensor -> what the graph holds
+    return Graph(tuple(image.shape[1:]), tuple(fold(ops, array)))
 
 
 def _array(value: Any) -> np.ndarray:
@@ -260,6 +189,23 @@ def _resize(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
     return [_op(layer, "resize")] if tuple(layer.output.shape[1:3]) != shape[:2] else []
 
 
+def _list_of_map(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    if len(shape) != 3 or len(layer.output.shape) != 3 or None in layer.output.shape[1:]:
+        raise UserError(f"layer {layer.name!r}: only a map can be reshaped, to a list; anything else is not exported")
+    return [_op(layer, "reshape")]
+
+
+def _concat(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    if len(shape) != 2 or layer.axis != 1:
+        raise UserError(f"layer {layer.name!r}: only lists can be joined, one behind the other (axis 1)")
+    return [_op(layer, "concat")]
+
+
+def _detections(layer: Any, shape: tuple[int, ...], array: Convert) -> list[Op]:
+    about = {"anchors": layer.anchors, "encoding": layer.encoding, "background": layer.background}
+    return [_op(layer, "detections", **about)]
+
+
 def _plain(kind: str) -> Callable[[Any, tuple[int, ...], Convert], list[Op]]:
     """A layer without constants or options."""
     return lambda layer, shape, array: [_op(layer, kind)]
@@ -279,6 +225,9 @@ _READ: list[tuple[type, Callable[[Any, tuple[int, ...], Convert], list[Op]]]] = 
     (keras.layers.Flatten, _plain("flatten")),
     (MultiQueryAttention, lambda layer, shape, array: [_op(layer, "attention", heads=layer.heads)]),
     (keras.layers.Softmax, _plain("softmax")),
+    (keras.layers.Reshape, _list_of_map),
+    (keras.layers.Concatenate, _concat),
+    (Detections, _detections),
     (keras.layers.ReLU, _relu),
     (keras.layers.Activation, _activation),
     (keras.layers.Dropout, lambda layer, shape, array: []),
@@ -287,74 +236,3 @@ _READ: list[tuple[type, Callable[[Any, tuple[int, ...], Convert], list[Op]]]] = 
 
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-# -- folding --------------------------------------------------------------------------------------------------------
-
-
-def _fold(ops: list[Op], array: Convert) -> list[Op]:
-    """Merges what one operation can do as well as two."""
-    folded: dict[str, Op] = {}
-    renamed: dict[str, str] = {}  # an operation that was merged -> the one that it became part of
-    readers: dict[str, int] = {}
-    for op in ops:
-        for name in op.inputs:
-            readers[name] = readers.get(name, 0) + 1
-    for op in ops:
-        op = replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
-        before = folded.get(op.inputs[0])
-        # What others read as well must stay as it is.
-        alone = before is not None and readers[_last(renamed, before.name)] == 1
-        merged = _merge(before, op) if alone else None
-        if merged is None:
-            folded[op.name] = op
-            continue
-        if merged.name == op.name:  # the one before is gone with its name
-            del folded[before.name]
-            folded[op.name] = merged
-            continue
-        folded[before.name] = merged
-        renamed[op.name] = before.name
-    return _fold_scales(list(folded.values()), array)
-
-
-def _fold_scales(ops: list[Op], array: Convert) -> list[Op]:
-    """Moves factors of channels into the convolution that reads them, and those of attention into its queries."""
-    found = {op.name: op for op in ops}
-    readers = [name for op in ops for name in op.inputs]
-    for op in ops:
-        before = found.get(op.inputs[0])
-        if before is None or readers.count(before.name) > 1:
-            continue
-        if op.kind in ("conv", "depthwise") and before.kind == "affine" and before.activation is None:
-            factors = array(before.kernel)
-            kernel = _as_computed(op.kernel) * (factors[:, None] if op.kind == "conv" else factors)
-            found[op.name] = replace(op, kernel=kernel)
-            # The rest stays before the convolution, whose padding must be zeros after it, not before.
-            found[before.name] = replace(before, kernel=None, bias=before.bias / before.kernel)
-        if op.kind == "attention" and before.kind == "conv" and before.activation is None:
-            scale = (before.shape[-1] / op.heads) ** -0.5
-            found[before.name] = replace(before, kernel=before.kernel * scale, bias=before.bias * scale)
-    return list(found.values())
-
-
-def _as_computed(kernel: Any) -> Any:
-    """The same kernel; a compiled graph shall not multiply the constants on its two sides first and round otherwise."""
-    return kernel if isinstance(kernel, np.ndarray) else keras.ops.minimum(kernel, np.inf)
-
-
-def _last(renamed: dict[str, str], name: str) -> str:
-    """The operation merged last into ``name``: it is the one whose output others read."""
-    return next((merged for merged in reversed(renamed) if renamed[merged] == name), name)
-
-
-def _merge(before: Op, op: Op) -> Op | None:
-    """One operation that does what the two do, or None."""
-    linear = before.kind in LINEAR and before.activation is None
-    if op.kind == "affine" and linear:
-        return replace(before, kernel=before.kernel * op.kernel, bias=before.bias * op.kernel + op.bias)
-    if op.kind == "activation" and before.activation is None and before.kind in (*LINEAR, "add", "affine"):
-        return replace(before, activation=op.activation)
-    if op.kind in ("conv", "depthwise") and before.kind == "pad" and not any(op.margins):
-        return replace(op, inputs=before.inputs, margins=before.margins)
-    return None

@@ -13,8 +13,11 @@ Loss = Callable[[Any, Any], Any]
 
 MATCH = 0.5  # overlap from which an anchor learns an object (SSD, section 2.2, "Matching strategy")
 NEGATIVES = 3  # background anchors a matched one ("Hard negative mining"), and the least an image
-CANDIDATES, SCORE_POWER, OVERLAP_POWER = 13, 1.0, 6.0  # TOOD, arXiv 2108.07755, section 3.2 and 4.1
-FOCUS, BOX_WEIGHT = 2.0, 2.0  # the same: exponent of the focal loss; weight of the boxes' loss
+# TOOD (arXiv 2108.07755, sections 3.2 and 4.1) has 13, 1, 6 and a focal factor that squares the error, for runs of a
+# hundred thousand steps. In 120 steps on coloured rectangles that came to an AP50 of 22 %; without the focal factor to
+# 64 %; with powers of 0.5 and 4 besides to 85 %, and 86 % with 9 candidates.
+CANDIDATES, SCORE_POWER, OVERLAP_POWER = 10, 0.5, 4.0
+BOX_WEIGHT = 2.0
 SMALLEST = 1e-7
 
 
@@ -77,9 +80,9 @@ def multibox(objects: Any, raw: Any, anchors: np.ndarray) -> Any:
 
 
 def task_aligned(objects: Any, raw: Any, anchors: np.ndarray) -> Any:
-    """TOOD's assignment and losses (arXiv 2108.07755): locations that score and fit an object well learn it.
+    """TOOD's assignment (arXiv 2108.07755): locations that score and fit an object well learn it, by how well they do.
 
-    Quality focal loss of the scores, generalized IoU (arXiv 1902.09630) of the boxes. Arguments and result as for what
+    Cross-entropy of the scores, generalized IoU (arXiv 1902.09630) of the boxes. Arguments and result as for what
     `loss_of` returns; ``anchors`` is (locations, 4), of `anchors_of`.
     """
     boxes, labels = objects[..., :4], ops.cast(objects[..., 4], "int32")
@@ -99,10 +102,9 @@ def task_aligned(objects: Any, raw: Any, anchors: np.ndarray) -> Any:
     quality = aligned / ops.maximum(ops.max(aligned, axis=2, keepdims=True), SMALLEST) * best
     told = ops.matmul(ops.transpose(quality, (0, 2, 1)), kinds)  # (batch, locations, classes)
     surprise = ops.softplus(logits) - logits * told
-    focus = ops.stop_gradient(ops.abs(told - ops.sigmoid(logits))) ** FOCUS
     taken = ops.max(chosen, axis=1)
     seen = 1 - (1 - taken) * _ignored(labels, inside)
-    what = ops.sum(surprise * focus * seen[..., None], axis=(1, 2))
+    what = ops.sum(surprise * seen[..., None], axis=(1, 2))
     where = ops.sum((1 - generalized) * quality, axis=(1, 2))
     return _by(what + BOX_WEIGHT * where, ops.sum(quality))
 

@@ -81,6 +81,8 @@ def train(
     width_multiplier, size = alphas[-1], sizes[-1]
     members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
     several = len(members) > 1
+    if settings.mosaic:
+        raise UserError("--mosaic is for detectors; leave it out, or give --task detect")
     if settings.freeze and weights is None:
         raise UserError("--freeze trains the head alone, so it needs --weights to start from")
     settings_used = settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))}

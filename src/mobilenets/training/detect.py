@@ -154,7 +154,13 @@ def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
         return {f"val_{name}": metrics[name] for name in ("ap", "ap50", "f1")}
 
     return Task(
-        batches=BoxBatches(data.train, size, settings.batch_size, seed=settings.seed, augment=BoxAugment(flip=flip)),
+        batches=BoxBatches(
+            data.train,
+            size,
+            settings.batch_size,
+            seed=settings.seed,
+            augment=BoxAugment(flip=flip, mosaic=settings.mosaic),
+        ),
         networks=networks,
         loss=loss_of(model),
         metrics=[],

@@ -32,6 +32,8 @@ class Settings:
         randaugment: random operations on each image (arXiv 1909.13719), 0 for none.
         magnitude: their strength, 0..10.
         mixup: parameter of MixUp's Beta distribution (arXiv 1710.09412), 0 for none.
+        mosaic: of a detector: probability that four images are put together (arXiv 2004.10934), 0..1. It pays in long
+            runs, and slows down short ones.
         ema: use an exponential moving average of the weights, over about a twentieth of the run. Off by default:
             the cosine brings the rate to 0, so the last weights hardly move, and while the rate is high the
             average does not fit the statistics of batch normalization, which makes early epochs look like chance.
@@ -64,6 +66,7 @@ class Settings:
     randaugment: int = 0
     magnitude: float = 5.0
     mixup: float = 0.0
+    mosaic: float = 0.0
     ema: bool = False
     class_weights: bool | None = None
     patience: int | None = None
@@ -90,6 +93,7 @@ class Settings:
         _require(0 <= self.randaugment <= 10, "--randaugment", "from 0 to 10", self.randaugment)
         _require(0 <= self.magnitude <= 10, "--magnitude", "from 0 to 10", self.magnitude)
         _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
+        _require(0 <= self.mosaic <= 1, "--mosaic", "from 0 to 1", self.mosaic)
         _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
         _require(0 < self.layer_decay <= 1, "--layer-decay", "greater than 0 and at most 1", self.layer_decay)
         _require(0 < self.temperature < float("inf"), "--temperature", "greater than 0", self.temperature)
