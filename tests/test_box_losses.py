@@ -19,6 +19,10 @@ def numpy(values) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(values), np.float64)
 
 
+def tensor(values):
+    return keras.ops.convert_to_tensor(np.float32(values))
+
+
 def objects(seed: int, counts=(3, 1, 0, 6)) -> np.ndarray:
     """(images, 8, 5), as batches have them."""
     rng = np.random.default_rng(seed)
@@ -49,14 +53,14 @@ def corners(anchor: np.ndarray) -> np.ndarray:
 
 def test_overlaps_are_those_of_the_definition():
     boxes = objects(0)[3, :6, :4]
-    found = numpy(iou(boxes[:, None], boxes[None]))
+    found = numpy(iou(tensor(boxes[:, None]), tensor(boxes[None])))
     expected = [[overlap(a, b) for b in boxes] for a in boxes]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_generalized_overlap_falls_with_the_distance():
     # arXiv 1902.09630, algorithm 1: two unit boxes, one apart, in a hull of three: 0 - (3 - 2) / 3.
-    plain, generalized = iou(np.float32([0, 0, 1, 1]), np.float32([2, 0, 3, 1]), generalized=True)
+    plain, generalized = iou(tensor([0, 0, 1, 1]), tensor([2, 0, 3, 1]), generalized=True)
     assert float(plain) == 0
     assert float(generalized) == pytest.approx(-1 / 3)
 
@@ -101,7 +105,7 @@ def by_hand_multibox(objects: np.ndarray, raw: np.ndarray, anchors: np.ndarray) 
 def test_the_loss_of_ssd_is_that_of_the_paper():
     anchors = anchors_of(LEVELS)
     told, said = objects(0), raw(anchors, 4, CLASSES + 1)
-    found = numpy(multibox(keras.ops.convert_to_tensor(told), keras.ops.convert_to_tensor(said), anchors))
+    found = numpy(multibox(tensor(told), tensor(said), anchors))
     assert found.shape == (4,)
     assert found.mean() == pytest.approx(by_hand_multibox(told, said, anchors), rel=1e-4)
 
@@ -110,7 +114,9 @@ def by_hand_task_aligned(objects: np.ndarray, raw: np.ndarray, anchors: np.ndarr
     """TOOD, section 3.2: the best aligned locations inside an object learn it; cross-entropy and GIoU."""
     total, weight = 0.0, 0.0
     for boxes, said in zip(objects.astype(np.float64), raw, strict=True):
-        predicted = np.asarray(keras.ops.convert_to_numpy(decode("distances", said[:, :4], anchors)), np.float64)
+        predicted = np.asarray(
+            keras.ops.convert_to_numpy(decode("distances", tensor(said[:, :4]), tensor(anchors))), np.float64
+        )
         logits = said[:, 4:].astype(np.float64)
         scores = 1 / (1 + np.exp(-logits))
         real = boxes[boxes[:, 4] >= 0]
@@ -152,7 +158,7 @@ def test_the_loss_of_an_anchor_free_head_is_that_of_the_paper():
     levels = [(8, 8, [(1 / 8, 1 / 8)]), (4, 4, [(1 / 4, 1 / 4)])]
     anchors = anchors_of(levels)
     told, said = objects(2), raw(anchors, 4, CLASSES)
-    found = numpy(task_aligned(keras.ops.convert_to_tensor(told), keras.ops.convert_to_tensor(said), anchors))
+    found = numpy(task_aligned(tensor(told), tensor(said), anchors))
     assert found.shape == (4,)
     assert found.mean() == pytest.approx(by_hand_task_aligned(told, said, anchors), rel=1e-3)
 
@@ -168,7 +174,7 @@ def test_what_is_ignored_is_neither_object_nor_background(loss):
     def difference(rows: np.ndarray) -> float:
         changed = said.copy()
         changed[0, inside, 4:] += np.random.default_rng(0).normal(0, 3, changed[0, inside, 4:].shape)
-        losses = [numpy(loss(rows, keras.ops.convert_to_tensor(values), anchors)) for values in (said, changed)]
+        losses = [numpy(loss(tensor(rows), tensor(values), anchors)) for values in (said, changed)]
         return float(abs(losses[0] - losses[1])[0])
 
     assert difference(told) > 1e-3
@@ -181,7 +187,7 @@ def test_rows_that_are_not_used_change_nothing(loss):
     anchors = anchors_of(LEVELS)
     told, said = objects(3), raw(anchors, 4, CLASSES + (loss is multibox))
     longer = np.concatenate([told, np.tile(np.float32([0, 0, 0, 0, -1]), (4, 8, 1))], axis=1)
-    found = [numpy(loss(rows, keras.ops.convert_to_tensor(said), anchors)) for rows in (told, longer)]
+    found = [numpy(loss(tensor(rows), tensor(said), anchors)) for rows in (told, longer)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
 
 
@@ -189,7 +195,9 @@ def test_rows_that_are_not_used_change_nothing(loss):
 def test_a_batch_without_any_object_has_a_loss_and_gradients(name):
     model = detector(network("v1"), head(name), (32, 32, 3), 2, 0.125)
     networks = raw_model(model)
-    networks.compile(optimizer=keras.optimizers.SGD(1e-3), loss=loss_of(model), jit_compile=False)
+    networks.compile(
+        optimizer=keras.optimizers.SGD(1e-3), loss=loss_of(model), jit_compile=keras.backend.backend() == "jax"
+    )
     nothing = np.tile(np.float32([0, 0, 0, 0, -1]), (2, 8, 1))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     before = [weight.copy() for weight in model.get_weights()]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -77,12 +79,19 @@ def test_a_detector_learns(trained):
     assert card["metrics"]["ap50"] > 0.3
     assert card["preprocessing"]["resize"] == "stretched to 64 x 64 pixels"
     assert card["data"]["train"] == 48
+    assert card["resolution_multiplier"] == 0.2  # of 320 pixels
     rows = (trained / "history.csv").read_text().splitlines()
     assert rows[0] == "epoch,loss,val_ap,val_ap50,val_f1,learning_rate,seconds"
     assert len(rows) == 21
     assert not (trained / "checkpoint.npz").exists()
     for name in ("confusion", "precision_recall", "worst", "curves"):
         assert (trained / "pictures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_process_that_knows_nothing_of_detectors_loads_one(trained):
+    code = "import sys; from mobilenets.models.saving import load_model; print(load_model(sys.argv[1]).output_shape)"
+    done = subprocess.run([sys.executable, "-c", code, trained], capture_output=True, text=True, check=False)
+    assert done.stdout == "(None, 85, 6)\n", done.stderr
 
 
 def test_evaluating_again_gives_the_same_figures(trained, cli):

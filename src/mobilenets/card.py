@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import __version__
-from mobilenets.architectures import Head, Network, cost, write_out, write_out_detector
+from mobilenets.architectures import DETECTION_SIZE, Head, Network, cost, write_out, write_out_detector
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
@@ -130,7 +130,7 @@ def begin(
         "network": network.name,
         **({"head": head.name} if head else {}),
         "width_multiplier": width_multiplier,
-        "resolution_multiplier": round(size / network.resolution, 4),
+        "resolution_multiplier": round(size / (DETECTION_SIZE if head else network.resolution), 4),
         "input_shape": [size, size, 3],
         "classes": list(classes),
         "conventions": network.conventions,

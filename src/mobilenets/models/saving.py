@@ -9,7 +9,7 @@ import keras
 from mobilenets.card import MODEL
 from mobilenets.errors import UserError
 from mobilenets.files import writing
-from mobilenets.models import layers  # noqa: F401  (registers our layers, which a file may hold)
+from mobilenets.models import boxes, layers  # noqa: F401  (registers our layers, which a file may hold)
 
 LARGEST_MODEL = 4 * 2**30  # bytes, unpacked
 
