@@ -1,7 +1,9 @@
 """Is a pruned network better than a narrower one, which criterion is best, and how much faster are pruned files?
 
-    # an hour on one core; α 1 has four times as many multiply-accumulates
+    # an hour on one core
     python benchmarks/pruning.py --runs runs/pruning --alpha 0.5 --epochs 6
+    # three hours
+    python benchmarks/pruning.py --runs runs/pruning --alpha 1 --epochs 4 --result benchmarks/results/pruning_wide.json
     # a network with ImageNet's weights, as `mobilenets weights` made it, and few images: half an hour
     python benchmarks/pruning.py --runs runs/pruning --data stamps --net v2 --size 96 --batch 32 \
         --weights runs/imagenet --epochs 5 --result benchmarks/results/pruning_stamps.json
