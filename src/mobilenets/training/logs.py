@@ -12,7 +12,7 @@ from mobilenets.files import write_text
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Writes ``history.csv``, one row an epoch."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    writer = csv.DictWriter(table, list(history[0]) if history else ["epoch"], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
     write_text(path, table.getvalue())
