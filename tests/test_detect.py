@@ -84,7 +84,11 @@ def test_a_detector_learns(trained):
     assert rows[0] == "epoch,loss,val_ap,val_ap50,val_f1,learning_rate,seconds"
     assert len(rows) == 21
     assert not (trained / "checkpoint.npz").exists()
-    for name in ("confusion", "precision_recall", "worst", "curves"):
+    page = (trained / "report.html").read_text()
+    for unused in ("label smoothing", "label_smoothing", "temperature"):  # of classifiers
+        assert unused not in page
+        assert unused not in card["training"]
+    for name in ("confusion", "precision_recall", "worst", "curves", "augmented"):
         assert (trained / "pictures" / f"{name}.png").stat().st_size > 1000
 
 
@@ -240,6 +244,33 @@ def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path
     for mine, other in zip(found["litert"], found["keras"], strict=True):
         assert mine["box"] == pytest.approx(other["box"], abs=0.5)
         assert mine["score"] == pytest.approx(other["score"], abs=1e-3)
+
+
+def test_a_file_of_a_detector_finds_objects_and_draws_them(exported, cli, tmp_path):
+    image, lines = picture(np.random.default_rng(9), 120, 90, 3)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    file = exported / "export" / "model_int8.tflite"
+    words = ("predict", file, tmp_path / "image.png", "--threshold", 0.1, "--json")
+    status, out, err = cli(*words, "--out", tmp_path / "found")
+    assert status == 0, err
+    drawn = json.loads(out)
+    assert drawn["runtime"] == "litert"
+    assert len(drawn["images"][0]["objects"]) >= len(lines)
+    assert Path(drawn["images"][0]["picture"]).is_file()
+    status, out, _ = cli(*words)  # without pictures images are not decoded a second time, and boxes are the same
+    assert status == 0
+    assert json.loads(out)["images"][0] == drawn["images"][0] | {"picture": None}
+
+
+def test_options_of_classifiers_are_not_taken_and_ignored(trained, cli, tmp_path):
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((20, 20, 3), np.uint8))
+    status, _, err = cli("predict", trained, tmp_path / "image.png", "--top", 2)
+    assert status == 2
+    assert "--top is of a classifier" in err
+    for verb in (("grid", trained), ("choose", trained, "--size-kb", 100)):
+        status, _, err = cli(*verb)
+        assert status == 2
+        assert "takes classifiers, and this model is there to detect" in err
 
 
 def test_files_are_timed_beside_their_ap(exported, cli, tmp_path):

@@ -91,7 +91,9 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or directories of images.")],
     runtime: Runtime = "auto",
     precision: Annotated[str | None, typer.Option(help="Of exported files.", show_default="any")] = None,
-    top: Annotated[int, typer.Option(help="Classes to list for each image.")] = 3,
+    top: Annotated[
+        int | None, typer.Option(help="Of a classifier: classes to list for each image.", show_default="3")
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Of a detector: least score.", show_default="where F1 is best")
     ] = None,
@@ -101,18 +103,21 @@ def predict(
     json: Json = False,
 ) -> None:
     """Classify images, or find objects in them, whichever the model does."""
-    from mobilenets.card import DETECT, read_card
-    from mobilenets.deployment.artifacts import is_file
+    from mobilenets.card import DETECT
+    from mobilenets.deployment.artifacts import task_of
 
-    if is_file(run) or read_card(run)["task"] != DETECT:
+    if task_of(run) != DETECT:
         from mobilenets.deployment.predict import predict as classify
 
         if threshold is not None or out:
             raise UserError("--threshold and --out are of a detector, and this model is a classifier")
+        top = 3 if top is None else top
         found, show = classify(run, list(paths), runtime, top, precision), display_files.show_predictions
     else:
         from mobilenets.deployment.find import find_objects
 
+        if top is not None:
+            raise UserError("--top is of a classifier, and this model is a detector; it has --threshold")
         found, show = find_objects(run, list(paths), out, runtime, threshold, precision), display_files.show_objects
     display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
     display.json_out(found) if json else show(found)

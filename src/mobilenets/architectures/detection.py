@@ -40,12 +40,10 @@ class Written:
     """A detector written out.
 
     Attributes:
-        head: what it was written out from.
         layers: all of them, in the order they are computed.
         levels: the finest first.
     """
 
-    head: "Head"
     layers: list[Layer]
     levels: tuple[Level, ...]
 
@@ -259,7 +257,7 @@ def write_out_detector(
     )
     head.write(made, features, num_classes)
     needed = _read_by([level.boxes for level in made.levels] + [level.scores for level in made.levels], made.layers)
-    return Written(head, [layer for layer in made.layers if layer.name in needed], tuple(made.levels))
+    return Written([layer for layer in made.layers if layer.name in needed], tuple(made.levels))
 
 
 def _widened(layers: list[Layer], features: dict[int, Layer]) -> Layer:

@@ -154,13 +154,13 @@ def _turns(entries: Sequence[Annotated], sizes: dict[Path, tuple[int, int]], not
             continue
         if size[0] == size[1] or size == entry.size:
             silent.append(entry)
-        elif entry.size == size[::-1] and (turn := orientation(entry.image)) in (5, 6, 7, 8):
+        elif entry.size == size[::-1] and (turn := _orientation(entry.image)) in (5, 6, 7, 8):
             lying[entry.image] = turn
     if not lying:
         return {}
     quiet = {}
     for entry in silent:
-        turn, size = orientation(entry.image), sizes[entry.image]
+        turn, size = _orientation(entry.image), sizes[entry.image]
         if turn in (5, 6, 7, 8) and size[0] != size[1]:
             upright = True
         elif turn in range(2, 9):
@@ -173,7 +173,8 @@ def _turns(entries: Sequence[Annotated], sizes: dict[Path, tuple[int, int]], not
     return turns
 
 
-def orientation(path: Path) -> int:
+def _orientation(path: Path) -> int:
+    """EXIF's, of a file; 1 where it cannot be read."""
     try:
         with images.opened(images.read(path)) as picture:
             return images.orientation(picture)

@@ -141,6 +141,19 @@ def listed(directory: Path, card: dict[str, Any], entry: dict[str, Any]) -> Arti
     return Artifact(path, entry["runtime"], card["classes"], cards.crop(card), card, directory, entry)
 
 
+def task_of(model: Path | str) -> str:
+    """What a model directory, or a file of one, is there to do; of other files nobody tells, and they classify.
+
+    Raises:
+        UserError: there is no such model, or its card is damaged.
+    """
+    if not is_file(model):
+        return cards.read_card(model)["task"]
+    near = (directory for directory in Path(model).resolve().parents[:2] if (directory / cards.CARD).is_file())
+    directory = next(near, None)
+    return cards.read_card(directory)["task"] if directory else cards.CLASSIFY
+
+
 def find(path: Path | str) -> Artifact:
     """What is known of a file: from the card of the model directory it stands in, or a list of labels beside it.
 

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.data.folder import find_images
-from mobilenets.data.images import ImageError, decode
+from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.store import stretched
-from mobilenets.deployment.artifacts import check_entries
-from mobilenets.deployment.predict import choose, loaded, results
-from mobilenets.deployment.runtimes import RUNTIMES
+from mobilenets.deployment.artifacts import check_boxes
+from mobilenets.deployment.predict import loaded, model_and_images, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import annotate
 from mobilenets.evaluation.detector import in_pixels
@@ -32,7 +30,7 @@ def find_objects(
     """Finds objects in images.
 
     Args:
-        model: a model directory.
+        model: a model directory of a detector, or one of its exported files.
         paths: image files, and directories that are searched for images.
         out: directory for PNG pictures with the boxes drawn; None draws none.
         runtime: of `RUNTIMES`, or ``auto``: the exported file that is the fastest here, Keras where there is none.
@@ -47,19 +45,12 @@ def find_objects(
     Raises:
         UserError: the model or a path is missing, or none of the images can be read.
     """
-    if runtime != "auto" and runtime not in RUNTIMES:
-        raise UserError(f"--runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime!r}")
-    directory = Path(model)
-    card = cards.read_card(directory)
-    check_entries(directory, card)
-    files = find_images(paths)
-    if threshold is None:
-        threshold = (card.get("metrics") or {}).get("threshold", UNSURE)
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise UserError(f"--threshold must be from 0 to 1, not {threshold}")
-    chosen = choose(directory, card, runtime, precision, len(files))
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"--threshold must be from 0 to 1, not {threshold:g}")
+    chosen, files = model_and_images(model, paths, runtime, precision)
+    threshold = best_threshold(chosen.card or {}) if threshold is None else threshold
     images, skipped = [], []
-    with loaded(chosen, chosen.runtime, len(files)) as (runs, size, batch):
+    with loaded(chosen, len(files)) as (runs, size, batch):
 
         def read(path: Path) -> np.ndarray:
             return stretched(decode(path, 2 * size), size, size)
@@ -68,11 +59,12 @@ def find_objects(
             try:
                 if isinstance(output, str):
                     raise ImageError(output)
-                pixels = decode(path)
+                pixels = decode(path) if out else None
+                width, height = dimensions(path) if pixels is None else pixels.shape[1::-1]
             except ImageError as error:
                 skipped.append({"file": str(path), "reason": str(error)})
                 continue
-            height, width = pixels.shape[:2]
+            check_boxes(chosen.path, output[None], len(chosen.classes))
             found = in_pixels(final_boxes(output, threshold), np.array([width, height]))
             picture = Path(out) / f"{len(images):04d}_{path.stem}.png" if out else None
             if picture:
@@ -103,6 +95,19 @@ def find_objects(
         "images": images,
         "skipped": skipped,
     }
+
+
+def best_threshold(card: dict[str, Any]) -> float:
+    """The threshold with the best F1 on the evaluation set, of a detector's card.
+
+    Raises:
+        UserError: the card says nonsense.
+    """
+    metrics = card.get("metrics") or {}
+    found = metrics.get("threshold", UNSURE) if isinstance(metrics, dict) else None
+    if not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise UserError(f"{cards.CARD}: damaged, threshold must be a score from 0 to 1; give one with --threshold")
+    return found
 
 
 def _draw(picture: np.ndarray, path: Path) -> None:

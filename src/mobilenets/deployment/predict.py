@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -55,24 +56,13 @@ def predict(
     Raises:
         UserError: the model or a path is missing, or none of the images can be read.
     """
-    if runtime != "auto" and runtime not in RUNTIMES:
-        raise UserError(f"--runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime!r}")
     if top < 1:
         raise UserError(f"--top must be at least 1, not {top}")
-    if artifacts.is_file(model):
-        chosen = artifacts.find(model)
-        runtime = chosen.runtime if runtime == "auto" else runtime
-        check_runtime(chosen.path, runtime)
-        files = find_images(paths)
-    else:
-        directory = Path(model)
-        card = cards.read_classifier(directory, "classification")
-        artifacts.check_entries(directory, card)
-        files = find_images(paths)
-        chosen = choose(directory, card, runtime, precision, len(files))
-        runtime = chosen.runtime
+    chosen, files = model_and_images(model, paths, runtime, precision)
+    if (chosen.card or {}).get("task", cards.CLASSIFY) != cards.CLASSIFY:
+        raise UserError(f"{model}: is no classifier, but there to {chosen.card['task']}")
     images, skipped = [], []
-    with loaded(chosen, runtime, len(files)) as (runs, size, batch):
+    with loaded(chosen, len(files)) as (runs, size, batch):
 
         def read(path: Path) -> np.ndarray:
             return fit(decode(path, pixels_for(size, chosen.crop)), size, chosen.crop)
@@ -88,10 +78,28 @@ def predict(
     if not images:
         first = skipped[0]
         raise UserError(f"no image could be read; the first, {first['file']}: {first['reason']}")
-    return {"runtime": runtime, "file": str(chosen.path), "images": images, "skipped": skipped}
+    return {"runtime": chosen.runtime, "file": str(chosen.path), "images": images, "skipped": skipped}
 
 
-def choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:
+def model_and_images(
+    model: Path | str, paths: list[Path | str], runtime: str, precision: str | None
+) -> tuple[Artifact, list[Path]]:
+    """What to run, and on which images; arguments and errors as for `predict`."""
+    if runtime != "auto" and runtime not in RUNTIMES:
+        raise UserError(f"--runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime!r}")
+    if artifacts.is_file(model):
+        chosen = artifacts.find(model)
+        chosen = replace(chosen, runtime=chosen.runtime if runtime == "auto" else runtime)
+        check_runtime(chosen.path, chosen.runtime)
+        return chosen, find_images(paths)
+    directory = Path(model)
+    card = cards.read_card(directory)
+    artifacts.check_entries(directory, card)
+    files = find_images(paths)
+    return _choose(directory, card, runtime, precision, len(files)), files
+
+
+def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:
     """The file of a model directory to run."""
     entries = [
         entry
@@ -114,11 +122,12 @@ def choose(directory: Path, card: dict[str, Any], runtime: str, precision: str |
 
 
 @contextmanager
-def loaded(chosen: Artifact, runtime: str, count: int) -> Iterator[tuple[list[Run], int, int]]:
+def loaded(chosen: Artifact, count: int) -> Iterator[tuple[list[Run], int, int]]:
     """Copies of a network that may run at the same time, for ``count`` images; pixels of a side; images a call.
 
     What no card lists nobody has verified, and a damaged file may crash its runtime: it runs in processes of its own.
     """
+    runtime = chosen.runtime
     number, threads = copies(runtime, math.ceil(count / BATCH))
     with ExitStack() as stack:
         runs: list[Run] = []

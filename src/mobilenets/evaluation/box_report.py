@@ -24,11 +24,6 @@ FIGURES = (
     ("ar_100", "AR", "recall with 100 boxes an image, mean over the overlaps"),
 )
 ERRORS = 8
-# Training takes these settings for classifiers alone.
-UNUSED = (
-    *("label_smoothing", "crop", "randaugment", "magnitude", "mixup", "class_weights"),
-    *("cache_features", "temperature", "teaching", "hint"),
-)
 
 
 def context(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

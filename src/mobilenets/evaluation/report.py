@@ -29,7 +29,7 @@ FORMATS = (
     *("count", "duration", "milliseconds", "number", "percent", "plain"),
     *("points", "rate", "short_count", "shorten", "size"),
 )
-PICTURES = ("curves", "confusion", "mistakes", "precision_recall", "worst")
+PICTURES = ("curves", "confusion", "mistakes", "precision_recall", "worst", "augmented")
 SHOWN_CLASSES = 20  # rows of the per-class table before the rest is folded
 CONFUSIONS = 8
 
@@ -128,9 +128,7 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "shown_classes": SHOWN_CLASSES,
         "sides": len(metrics.get("confusion") or ()),
         "processor": shipped.get("processor") or (card.get("environment") or {}).get("processor"),
-        "settings": [
-            (key, value) for key, value in _flat(card.get("training")) if not detects or key not in box_report.UNUSED
-        ],
+        "settings": _flat(card.get("training")),
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
         **(_of_detector(card, metrics) if detects else _of_classifier(card, metrics)),

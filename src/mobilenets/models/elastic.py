@@ -212,7 +212,7 @@ def load_elastic(directory: Path | str) -> Elastic:
         UserError: it is unusable, or a model of one width and resolution.
     """
     directory = Path(directory)
-    card = cards.read_card(directory)
+    card = cards.read_classifier(directory, "choosing a width or resolution")
     alpha = card.get("width_multiplier")
     about = card.get("elastic")
     if not about:

@@ -88,7 +88,7 @@ def read_grid(directory: Path, grid: Path | str | None) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, without a measurement or of another model.
     """
-    cards.read_card(directory)
+    cards.read_classifier(directory, "choose")
     path = (directory / cards.GRID if grid is None else Path(grid)) / table.GRID
     if not path.is_file():
         raise UserError(f"{path}: is missing; measure the networks with `mobilenets grid {directory}`")

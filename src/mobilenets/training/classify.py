@@ -122,8 +122,7 @@ def train(
         logs = out / "tensorboard" if tensorboard else None
         elastic = (network, members) if several else None
         result = fit(model, data, settings, out, state, reporter, logs, bool(weights), tutor, elastic)
-    if result.failed and not result.state.epoch:
-        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {advice(settings, weights)}")
+    require_epoch(result, settings, weights)
     card = cards.begin(network, width_multiplier, size, data.classes, command)
     card |= describe(data, settings, weights, result, data_options)
     card["training"] |= {
@@ -138,12 +137,7 @@ def train(
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
     publish(out, card)
-    if result.failed:
-        raise UserError(
-            f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
-            f"(accuracy {card['metrics']['accuracy']:.1%}). {advice(settings, weights)}"
-        )
-    checkpoint.remove(out)
+    finish(out, result, f"accuracy {card['metrics']['accuracy']:.1%}", settings, weights)
     return card
 
 
@@ -167,8 +161,31 @@ def require_elastic(network: Network, settings: Settings) -> None:
             raise UserError(f"{option} is for one width and resolution; leave it out, or give one --alpha and --size")
 
 
-def advice(settings: Settings, weights: Path | str | None) -> str:
-    """What to do when the loss stops being a number."""
+def require_epoch(result: Result, settings: Settings, weights: Path | str | None) -> None:
+    """Checks that a run has learned something.
+
+    Raises:
+        UserError: the loss stopped being a number before.
+    """
+    if result.failed and not result.state.epoch:
+        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
+
+
+def finish(out: Path, result: Result, score: str, settings: Settings, weights: Path | str | None) -> None:
+    """Ends a run whose model has been written; one that has not failed needs its checkpoint no more.
+
+    Raises:
+        UserError: the loss stopped being a number.
+    """
+    if result.failed:
+        raise UserError(
+            f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} ({score}). "
+            f"{_advice(settings, weights)}"
+        )
+    checkpoint.remove(out)
+
+
+def _advice(settings: Settings, weights: Path | str | None) -> str:
     return f"Try a lower --lr (it was {peak_rate(settings, bool(weights)):g}) or a longer --warmup"
 
 

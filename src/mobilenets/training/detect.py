@@ -6,6 +6,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.architectures import DETECTION_SIZE, Head, Network
 from mobilenets.data.box_augment import BoxAugment
+from mobilenets.data.box_augment_sheet import augmented_sheet
 from mobilenets.data.box_loader import BoxBatches, BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
@@ -17,18 +18,18 @@ from mobilenets.models import keras
 from mobilenets.models.detector import detector, in_head, raw_model
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import as_trained, start_from
-from mobilenets.training import checkpoint
 from mobilenets.training.box_losses import loss_of
-from mobilenets.training.classify import advice, describe, prepare
+from mobilenets.training.classify import describe, finish, prepare, require_epoch
 from mobilenets.training.loop import Task, learn
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
-# What a detector has no use for, and what it would be.
+# Settings that a detector has no use for.
 _UNUSED = {
     "label_smoothing": "--label-smoothing",
     "crop": "--crop",
     "randaugment": "--randaugment",
+    "magnitude": "--magnitude",
     "mixup": "--mixup",
     "class_weights": "--class-weights",
     "cache_features": "--cache-features",
@@ -36,6 +37,7 @@ _UNUSED = {
     "temperature": "--temperature",
     "hint": "--hint",
 }
+PICTURE = 160  # pixels of the side of a training image in the report, at most
 EXACT = ("image", "offsets", "logits", "detections")  # layers that compute in float32 whatever the precision
 
 
@@ -127,26 +129,27 @@ def train_detector(
         head=in_head,
         exact=EXACT,
     )
-    if result.failed and not result.state.epoch:
-        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {advice(settings, weights)}")
+    require_epoch(result, settings, weights)
     card = cards.begin(network, width_multiplier, size, data.classes, command, head=head)
     card |= describe(data, settings, weights, result, data_options)
+    for name in _UNUSED:
+        del card["training"][name]
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_detector(predictor(model), data, out, size)
+    sheet = out / "pictures" / "augmented.png"
+    augmented_sheet(data, sheet, min(size, PICTURE), _augment(data, settings), settings.seed)
     publish(out, card)
-    if result.failed:
-        raise UserError(
-            f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} "
-            f"(AP50 {card['metrics']['ap50']:.1%}). {advice(settings, weights)}"
-        )
-    checkpoint.remove(out)
+    finish(out, result, f"AP50 {card['metrics']['ap50']:.1%}", settings, weights)
     return card
+
+
+def _augment(data: BoxData, settings: Settings) -> BoxAugment:
+    return BoxAugment(flip=data.flip if settings.flip is None else settings.flip, mosaic=settings.mosaic)
 
 
 def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
     size = model.input_shape[1]
     networks, predict = raw_model(model), predictor(model)
-    flip = data.flip if settings.flip is None else settings.flip
     evaluation = BoxEvaluationBatches(data.val, size, BATCH)
 
     def score() -> dict[str, float]:
@@ -159,7 +162,7 @@ def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
             size,
             settings.batch_size,
             seed=settings.seed,
-            augment=BoxAugment(flip=flip, mosaic=settings.mosaic),
+            augment=_augment(data, settings),
         ),
         networks=networks,
         loss=loss_of(model),

@@ -56,7 +56,18 @@ def fit(
     def make() -> Task:
         return _classification(model, data, settings, teacher, elastic)
 
-    return learn(model, make, settings, directory, state, reporter, tensorboard, from_weights)
+    return learn(
+        model,
+        make,
+        settings,
+        directory,
+        state,
+        reporter,
+        tensorboard,
+        from_weights,
+        head=lambda name: name == "logits",
+        exact=("image", "logits", "probabilities"),
+    )
 
 
 def _classification(

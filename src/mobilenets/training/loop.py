@@ -84,8 +84,9 @@ def learn(
     reporter: Callable[[int, int], Reporter] = Reporter,
     tensorboard: Path | None = None,
     from_weights: bool = False,
-    head: Callable[[str], bool] = lambda name: name == "logits",
-    exact: tuple[str, ...] = ("image", "logits", "probabilities"),
+    *,
+    head: Callable[[str], bool],
+    exact: tuple[str, ...],
 ) -> Result:
     """Trains ``model`` in place from ``state`` to the last epoch.
 
