@@ -15,7 +15,7 @@ from mobilenets.compression.equalize import FARTHEST, HEADROOM, equalize, pairs
 from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import read_quantization
 from mobilenets.compression.ranges import ESTIMATORS, Seen, ranges_of
-from mobilenets.compression.repair import repair
+from mobilenets.compression.repair import LabelledImages, repair
 from mobilenets.compression.scheme import INTEGER, integer_form
 from mobilenets.compression.sensitivity import draw, sensitivity
 from mobilenets.deployment.calibrate import calibrate, observe
@@ -193,7 +193,7 @@ def test_unequal_channels_are_mended_and_the_file_computes_it(data, trained, tmp
     images = data.train.images
     batches = [(images[at : at + 32], data.train.labels[at : at + 32]) for at in range(0, 96, 32)]
     exact = logits(logits_model(model), images)
-    quantization, rows = repair(model, list(images[:48]), batches, observe)
+    quantization, rows = repair(model, list(images[:48]), LabelledImages(batches), observe)
     plain, (chosen,) = rows[0], [row for row in rows if row["chosen"]]
     assert (plain["estimator"], plain["equalized"], plain["corrected"]) == ("extremes", False, False)
     assert chosen["equalized"]
@@ -215,7 +215,7 @@ def test_a_model_that_nothing_helps_stays_as_it_is(data, trained):
     """Without integers nothing can be better than plain calibration."""
     before = trained.get_weights()
     batches = [(data.train.images[:32], data.train.labels[:32])]
-    quantization, rows = repair(trained, list(data.train.images[:16]), batches, observe, floats=INTEGER)
+    quantization, rows = repair(trained, list(data.train.images[:16]), LabelledImages(batches), observe, floats=INTEGER)
     assert rows[0]["chosen"]
     assert same(before, trained.get_weights())
     assert quantization.ranges == calibrate(form(trained), list(data.train.images[:16]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import __version__
-from mobilenets.architectures import DETECTION_SIZE, Head, Network, cost, write_out, write_out_detector
+from mobilenets.architectures import DETECTION_SIZE, HEADS, Head, Network, cost, layers_of, write_out
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
@@ -115,12 +115,10 @@ def begin(
 
     With a ``head`` it is a detector, which sees whole images, stretched.
     """
-    shape = (size, size, 3)
+    layers = layers_of(network, head, (size, size, 3), len(classes), width_multiplier)
     if head:
-        layers = write_out_detector(network, head, shape, len(classes), width_multiplier).layers
         resized = f"stretched to {size} x {size} pixels"
     else:
-        layers = write_out(network, shape, len(classes), width_multiplier)
         resized = f"shorter side to {round(size / crop)} pixels, "
         resized += f"centre crop of {size}" if crop < 1 else "centre crop"
     return {
@@ -163,7 +161,9 @@ def data_entry(data: ImageData | BoxData, options: dict[str, Any]) -> dict[str, 
     }
 
 
-def as_trained(network: Network, card: dict[str, Any], directory: Path, width_multiplier: float) -> Network:
+def as_trained(
+    network: Network, card: dict[str, Any], directory: Path, width_multiplier: float, head: Head | None = None
+) -> Network:
     """The network as a card's weights need it: by their conventions, and with the channels that pruning left them.
 
     Args:
@@ -171,6 +171,7 @@ def as_trained(network: Network, card: dict[str, Any], directory: Path, width_mu
         card: of the weights.
         directory: of the card, for messages.
         width_multiplier: that is wanted; at another one, or of another network, pruned channels mean nothing.
+        head: of the detector that is wanted, or None; of another head, pruned channels mean nothing either.
 
     Raises:
         UserError: the card says nonsense.
@@ -191,12 +192,18 @@ def as_trained(network: Network, card: dict[str, Any], directory: Path, width_mu
     network = network.converted({key: found[key] for key in network.conventions})
     if card["network"] != network.name or card.get("width_multiplier") != width_multiplier:
         return network
-    network = replace(network, channels=tuple(left.items()))
+    network, own = replace(network, channels=tuple(left.items())), HEADS.get(str(card.get("head")))
     try:
-        write_out(network, width_multiplier=width_multiplier)
+        if own is None:
+            write_out(network, width_multiplier=width_multiplier)
+            return network
+        layers_of(network, own, tuple(card["input_shape"]), len(card["classes"]), width_multiplier)
     except UserError as error:
         raise UserError(f"{directory / CARD}: damaged, {error}") from None
-    return network
+    if head == own:
+        return network
+    body = {layer.name for layer in write_out(replace(network, channels=()), width_multiplier=width_multiplier)}
+    return replace(network, channels=tuple(each for each in network.channels if each[0] in body))
 
 
 def crop(card: dict[str, Any]) -> float:

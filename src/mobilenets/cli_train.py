@@ -37,7 +37,7 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/model"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="64, 8 for a detector")] = None,
     optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
     weight_decay: Annotated[
@@ -108,11 +108,12 @@ def train(
     for pixels in sizes:
         for width_multiplier in alphas:
             architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
-    from mobilenets.training.settings import Settings
+    from mobilenets.training.settings import CLASSIFIER_IMAGES, DETECTOR_IMAGES, Settings
 
+    usual = DETECTOR_IMAGES if detects else CLASSIFIER_IMAGES
     settings = Settings(
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=usual if batch_size is None else batch_size,
         optimizer=optimizer,
         learning_rate=lr,
         weight_decay=weight_decay,

@@ -8,6 +8,7 @@ from typing import Any
 from mobilenets import __version__
 from mobilenets import card as cards
 from mobilenets.architectures import cost, network
+from mobilenets.compress_kinds import Kind, opened
 from mobilenets.compress_stages import Pruning, Stages, Work
 from mobilenets.compress_table import before_and_after
 from mobilenets.compression.importance import CRITERIA
@@ -15,24 +16,21 @@ from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import KEY
 from mobilenets.compression.repair import repair
 from mobilenets.compression.scheme import INTEGER, WEIGHT_BITS, integer_form
-from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
 from mobilenets.deployment.calibrate import calibration_images, observe
 from mobilenets.deployment.export import export
 from mobilenets.deployment.targets import TARGETS, require_int4, variants
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
-from mobilenets.evaluation.evaluate import evaluate_model, evaluation_data, publish, require_fit
-from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.evaluation.evaluate import publish
+from mobilenets.evaluation.inference import predictor
 from mobilenets.models.graph import graph_of
-from mobilenets.models.saving import load_model, save_model
+from mobilenets.models.saving import save_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import prepare
-from mobilenets.training.distill import load_teacher, require_teacher
+from mobilenets.training.distill import require_teacher
 from mobilenets.training.settings import Settings
 
-LABELLED = 512  # images of the training set that ways to calibrate are compared on
 INT8 = ("qat", "ptq", "none")
 # Of the learning rate from random weights. Statistics of batch normalization stand still here, and at ten times as much
 # ported V2 weights, whose channels are very unequal, came apart.
@@ -58,9 +56,9 @@ class Options:
             or ``none``, files in float32.
         floats: operations to leave in float32.
         weight_bits: 8, or 4 for weights of 1x1 convolutions and the head, which are nearly all.
-        teacher: a model directory to learn from, or None.
+        teacher: a model directory to learn from, or None; for classifiers.
         targets: kinds of files to write.
-        max_drop: points of accuracy that a file may lose.
+        max_drop: points of accuracy, or of a detector's AP, that a file may lose.
         threads: for the latency; None takes every core.
     """
 
@@ -189,22 +187,18 @@ def compress(
     variants(options.targets, [options.precision])  # what cannot be written fails now, not after the training
     if options.weight_bits == 4:
         require_int4(options.targets)
-    card = cards.read_classifier(directory, "compress")
+    card = cards.read_card(directory)
     check_entries(directory, card)
-    data = evaluation_data(card)
-    if not len(data.train):
-        raise UserError(f"{directory}: its card names no images to train on; compression needs some")
+    kind, model = opened(directory, card, options.teacher)
+    data = kind.data
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
     warmup = min(settings.warmup_epochs, options.prune_epochs)
     recovery = replace(
-        settings, epochs=options.prune_epochs, warmup_epochs=warmup, learning_rate=rate_of(settings, RECOVERY_RATE)
+        settings, epochs=options.prune_epochs, warmup_epochs=warmup, learning_rate=kind.rate(settings) * RECOVERY_RATE
     )
-    settings = replace(settings, hint=0.0, learning_rate=settings.learning_rate or rate_of(settings, QAT_RATE))
-    size, alpha = card["input_shape"][0], card["width_multiplier"]
-    model = load_model(directory)
-    require_fit(model, card, directory)
-    table = cards.as_trained(network(card["network"]), card, directory, alpha)
-    teacher = load_teacher(options.teacher, data.classes, size) if options.teacher else None
+    settings = replace(settings, hint=0.0, learning_rate=settings.learning_rate or kind.rate(settings) * QAT_RATE)
+    alpha = card["width_multiplier"]
+    table = cards.as_trained(network(card["network"]), card, directory, alpha, kind.head)
     config = {
         "compress": str(directory),
         "options": {key: value for key, value in asdict(options).items() if key not in ("max_drop", "threads")}
@@ -216,10 +210,10 @@ def compress(
     unknown = sorted(set(options.floats) - set(layers))
     if unknown:
         raise UserError(f"--keep-float {unknown[0]}: this model computes no such layer in integers, but {some(layers)}")
-    images = calibration_images(card, data, size)
+    images = calibration_images(card, data, card["input_shape"][0])
     state = prepare(out, config, resume, overwrite)  # last, for it may remove what ``out`` holds
-    stages = Stages(out, state, data, teacher, quiet)
-    work = Work(model, table, alpha, [])
+    stages = Stages(out, state, kind, quiet)
+    work = Work(model, table, alpha, kind.head, [])
     quantization = None
     if options.prunes:
         stages.prune(work, options.pruning(), recovery, images)
@@ -227,40 +221,31 @@ def compress(
     if options.int8 == "qat":
         quantization, integers = stages.quantize(work, settings, images, **integer)
     elif options.int8 == "ptq":
-        labelled = EvaluationBatches(data.train.some(LABELLED, seed=1), size, 64, crop=cards.crop(card))
-        quantization, trials = repair(work.model, images, labelled, observe, **integer)
+        quantization, trials = repair(work.model, images, kind.labelled(), observe, **integer)
         integers = simulated(work.model, quantization.ranges, **integer)
         work.log.append({"stage": "ptq", "epochs": 0, "seconds": 0.0, "trials": trials})
     if quantization:
-        batches = EvaluationBatches(data.val, size, 64, crop=cards.crop(card))
-        found = measure(*probabilities(predictor(integers), batches), data.classes)
-        quantization = replace(quantization, metrics={key: found[key] for key in ("accuracy", "images")})
+        _, found = kind.judge().run(predictor(integers))
+        quantization = replace(quantization, metrics={key: found[key] for key in (kind.score, "images")})
     stages.write_history()
     save_model(work.model, out / cards.MODEL)
-    made = _described(card, directory, options, settings if options.int8 == "qat" else recovery, work, command)
+    made = _described(card, directory, options, settings if options.int8 == "qat" else recovery, work, kind, command)
     if quantization:
         made[KEY] = quantization.asdict()
-    made["metrics"] = evaluate_model(predictor(work.model), data, out, size, crop=cards.crop(card))
+    made["metrics"] = kind.evaluate(work.model, out)
     publish(out, made)
     checkpoint.remove(out)
     stages.done()
     export(out, options.targets, [options.precision], max_drop=options.max_drop, threads=options.threads)
-    files = before_and_after(directory, out, data, images, options.targets, options.precision, options.threads)
+    files = before_and_after(directory, out, kind, images, options.targets, options.precision, options.threads)
     made = cards.read_card(out)
     made["compression"]["files"] = files
     publish(out, made)
     return made
 
 
-def rate_of(settings: Settings, share: float) -> float:
-    """The learning rate where nobody names one: a share of that from random weights, since the weights are good."""
-    from mobilenets.training.optimizer import peak_rate
-
-    return peak_rate(replace(settings, learning_rate=None)) * share
-
-
 def _described(
-    card: dict[str, Any], directory: Path, options: Options, settings: Settings, work: Work, command: str
+    card: dict[str, Any], directory: Path, options: Options, settings: Settings, work: Work, kind: Kind, command: str
 ) -> dict[str, Any]:
     """The new model's card, but for what is measured."""
     dropped = ("artifacts", "refused", "metrics", "speed", "channels", "elastic", KEY)
@@ -284,6 +269,8 @@ def _described(
             "teacher": options.teacher,
             "seconds": round(sum(entry["seconds"] for entry in work.log), 1),
         }
+        for name in kind.unused:
+            del training["training"][name]
     return (
         kept
         | channels

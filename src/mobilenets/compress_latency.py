@@ -18,9 +18,10 @@ from mobilenets.compression.scheme import integer_form
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.latency import interleaved, measure_latency
 from mobilenets.deployment.quicker import write_quicker
-from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.deployment.targets import TARGETS, Writer, variants
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
+from mobilenets.models.detector import detects
 from mobilenets.models.graph import graph_of
 
 TRIALS = 7  # halvings: the share is then known to less than a hundredth
@@ -34,7 +35,7 @@ class FileClock:
     turns does not. So a latency is that ratio times what the whole network took once, at the beginning.
 
     Args:
-        model: the whole network, a classifier.
+        model: the whole network.
         images: uint8, some to choose ranges with, where ``precision`` is int8.
         target: kind of file.
         precision: of it.
@@ -58,7 +59,7 @@ class FileClock:
         weight_bits: int = 8,
         whole_ms: float | None = None,
     ) -> None:
-        self._images, self._variant = images, Variant(target, precision, batch=TARGETS[target].batch)
+        self._images, (self._variant,) = images, variants([target], [precision], detector=detects(model))
         self._threads, self._floats, self._weight_bits = threads, tuple(floats), weight_bits
         self._places = ExitStack()
         try:

@@ -40,7 +40,7 @@ def sensitivity_of(directory: Path | str, out: Path | str, weight_bits: int = 8)
         raise UserError(f"--weight-bits must be 8 or 4, not {weight_bits}")
     if (out / cards.CARD).exists():
         raise UserError(f"--out {out}: holds a model; name another directory for the table and the picture")
-    card = cards.read_classifier(directory, "compress")
+    card = cards.read_classifier(directory, "compress --sensitivity")
     data = evaluation_data(card)
     size = card["input_shape"][0]
     model = load_model(directory)

@@ -5,39 +5,37 @@ Each stage leaves the model that it begins with in ``stages/``, so that an inter
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import Network, cost, write_out
+from mobilenets.architectures import Head, Network, cost, layers_of
 from mobilenets.card import HISTORY
+from mobilenets.compress_kinds import Kind
 from mobilenets.compress_latency import FileClock, share_for
 from mobilenets.compression.importance import CRITERIA, importance
 from mobilenets.compression.pruning import Pruner
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import integer_form
-from mobilenets.data import ImageData
-from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.errors import UserError
 from mobilenets.files import write_json
 from mobilenets.models import keras
+from mobilenets.models.detector import classes_of
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
 from mobilenets.models.statistics import recalibrate
 from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
-from mobilenets.training.fit import fit
 from mobilenets.training.loop import Result
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
 STAGES = "stages"  # directory of what stages begin with
-LOOKED_AT = 512  # images that tell which channels matter
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,20 @@ class Work:
         model: as it is now.
         network: its table.
         width_multiplier: alpha.
+        head: of a detector, or None.
         log: an entry for each stage.
     """
 
     model: keras.Model
     network: Network
     width_multiplier: float
+    head: Head | None
     log: list[dict[str, Any]]
 
     def layers(self) -> list:
         """The model's primitive layers."""
-        return write_out(self.network, self.model.input_shape[1:], self.model.output_shape[-1], self.width_multiplier)
+        shape, classes = self.model.input_shape[1:], classes_of(self.model)
+        return layers_of(self.network, self.head, shape, classes, self.width_multiplier)
 
 
 class Stages:
@@ -94,13 +95,12 @@ class Stages:
     Args:
         out: the model directory to write.
         state: where to begin; of `mobilenets.training.classify.prepare`.
-        data: what to train and evaluate on.
-        teacher: of `mobilenets.training.distill.load_teacher`, or None.
+        kind: of the model, with the data to train and evaluate on.
         quiet: print no progress.
     """
 
-    def __init__(self, out: Path, state: State, data: ImageData, teacher: keras.Model | None, quiet: bool) -> None:
-        self._out, self._state, self._data, self._teacher, self._quiet = out, state, data, teacher, quiet
+    def __init__(self, out: Path, state: State, kind: Kind, quiet: bool) -> None:
+        self._out, self._state, self._kind, self._data, self._quiet = out, state, kind, kind.data, quiet
         self._number, self._history = 0, []
         self._reached = state.config.get("stage")
         if self._reached is None:  # a fresh run; an older one may have been killed before its first epoch
@@ -156,15 +156,8 @@ class Stages:
 
             def train(state: State, epochs: int = epochs[step]) -> Result:
                 wanted = replace(settings, epochs=epochs, warmup_epochs=min(settings.warmup_epochs, epochs))
-                return fit(
-                    work.model,
-                    self._data,
-                    wanted,
-                    self._out,
-                    state,
-                    self._reporter,
-                    from_weights=True,
-                    teacher=self._teacher,
+                return self._kind.fit(
+                    work.model, self._data, wanted, self._out, state, self._reporter, from_weights=True
                 )
 
             entry = self._stage(work, cut, train)
@@ -195,7 +188,7 @@ class Stages:
                 self._out,
                 state,
                 ranges,
-                teacher=self._teacher,
+                fit=self._kind.fit,
                 reporter=self._reporter,
                 **options,
             )
@@ -249,7 +242,7 @@ class Stages:
             entry |= {
                 "epochs": result.state.epoch,
                 "seconds": round(result.state.seconds, 1),
-                "accuracy": round(result.state.history[-1]["val_accuracy"], 4),
+                self._kind.score: round(result.state.history[-1][f"val_{self._kind.score}"], 4),
             }
             history = result.state.history
             write_json(about, entry | {"channels": dict(work.network.channels), "history": history})
@@ -258,23 +251,13 @@ class Stages:
         return entry
 
     def _pruner(self, work: Work, criterion: str) -> Pruner:
-        split = self._data.train.some(LOOKED_AT)
-        # In any other order than that of the folder, or a batch would hold one class.
-        split = split.chosen(np.random.default_rng(1).permutation(len(split)))
-        looked_at = EvaluationBatches(split, work.model.input_shape[1], min(64, len(split)))
-        known = np.eye(len(self._data.classes), dtype=np.float32)
-
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for images, labels in looked_at:
-                if len(images) == min(64, len(split)):  # another size of batch would be compiled anew
-                    yield images, known[labels]
-
         return Pruner(
             work.model,
             work.network,
             work.width_multiplier,
-            lambda model, channels: importance(model, channels, criterion, batches()),
-            lambda model: recalibrate(model, (images for images, _ in batches())),
+            lambda model, channels: importance(model, channels, criterion, self._kind.looked_at()),
+            lambda model: recalibrate(model, (images for images, _ in self._kind.looked_at())),
+            work.head,
         )
 
     def _reporter(self, epochs: int, steps: int) -> Reporter:

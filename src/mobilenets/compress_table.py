@@ -1,4 +1,4 @@
-"""Files before and after a compression, accuracy and latency measured alike."""
+"""Files before and after a compression, accuracy or AP and latency measured alike."""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.data import ImageData
-from mobilenets.deployment.judges import ClassifierJudge
+from mobilenets.compress_kinds import Kind
 from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.quicker import write_quicker
-from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.deployment.targets import Writer, variants
 from mobilenets.deployment.verify import measured, truth_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.models.saving import load_model
@@ -20,7 +19,7 @@ from mobilenets.models.saving import load_model
 def before_and_after(
     directory: Path,
     out: Path,
-    data: ImageData,
+    kind: Kind,
     images: list,
     targets: Sequence[str],
     precision: str,
@@ -31,29 +30,27 @@ def before_and_after(
     Args:
         directory: of the model before; its files are written anew, elsewhere.
         out: of the model after.
-        data: to evaluate on.
+        kind: of the model, with the data to evaluate on.
         images: uint8, to calibrate on.
         targets: kinds of files.
         precision: of the files after; before, float32 is measured besides.
         threads: None takes every core.
     """
     card, made = cards.read_card(directory), cards.read_card(out)
-    size = card["input_shape"][0]
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         model = load_model(directory)
         writer = Writer(model, images)
-        truth = truth_of(model, ClassifierJudge(data, size, cards.crop(card)))
+        truth = truth_of(model, kind.judge())
         rows, workers = [], []
         for target in targets:
-            for kind in dict.fromkeys(("float32", precision)):
-                variant = Variant(target, kind, batch=TARGETS[target].batch)
+            for variant in variants([target], dict.fromkeys(("float32", precision)), detector=kind.head is not None):
                 path, _ = write_quicker(writer, variant, Path(temporary), threads)
                 entry = measured(path, variant, truth, threads)
-                rows.append(_row("before", entry, card))
+                rows.append(_row("before", entry, card, kind.score))
                 workers.append(stack.enter_context(Worker(path, entry["runtime"], threads)))
             for entry in made["artifacts"]:
                 if entry["target"] == target:
-                    rows.append(_row("after", entry, made))
+                    rows.append(_row("after", entry, made, kind.score))
                     workers.append(stack.enter_context(Worker(out / entry["file"], entry["runtime"], threads)))
         times = interleaved(workers, [1] * len(workers))
         for row, worker, rounds in zip(rows, workers, times, strict=True):
@@ -61,11 +58,11 @@ def before_and_after(
     return rows
 
 
-def _row(when: str, entry: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
+def _row(when: str, entry: dict[str, Any], card: dict[str, Any], score: str) -> dict[str, Any]:
     return {
         "when": when,
         **{key: entry[key] for key in ("target", "runtime", "precision", "bytes")},
-        "accuracy": entry["metrics"]["accuracy"],
+        score: entry["metrics"][score],
         "images": entry["metrics"]["images"],
         "macs": card["cost"]["macs"],
         "params": card["cost"]["params"],

@@ -13,7 +13,7 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
     """Prints the card's entries of exported files."""
     if len(entries) == 1:
         return _show_artifact(run, entries[0])
-    name, score = _score(entries[0])
+    name, score = _score(entries[0]["metrics"])
     result = table("file", ">size", f">{name}", ">same class", ">largest difference", ">latency")
     for entry in entries:
         difference = entry["comparison"]
@@ -32,13 +32,13 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
         _tell_weights_only(entry)
 
 
-def _score(entry: dict[str, Any]) -> tuple[str, str]:
+def _score(metrics: dict[str, Any]) -> tuple[str, str]:
     """The figure that an exported file must not lose: what people call it, and its name among the metrics."""
-    return ("AP", "ap") if "ap" in entry["metrics"] else ("accuracy", "accuracy")
+    return ("AP", "ap") if "ap" in metrics else ("accuracy", "accuracy")
 
 
 def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
-    name, score = _score(entry)
+    name, score = _score(entry["metrics"])
     difference, latency = entry["comparison"], entry["latency_ms"]
     show_rows(
         [
@@ -70,13 +70,14 @@ def show_compression(out: Path, card: dict[str, Any]) -> None:
     made = card["compression"]
     how = "" if made["int8"] == "none" else f", {made['int8']}"
     how += ", 4-bit weights" if made["weight_bits"] == 4 else ""
-    result = table("", "target", "precision", ">accuracy", ">size", ">latency", ">MACs", ">parameters")
+    name, score = _score(files[0])
+    result = table("", "target", "precision", f">{name}", ">size", ">latency", ">MACs", ">parameters")
     for row in files:
         result.add_row(
             row["when"],
             row["target"],
             f"{row['precision']}{'' if row['when'] == 'before' else how}",
-            f"{row['accuracy']:.2%}",
+            f"{row[score]:.2%}",
             f"{row['bytes'] / 1e3:,.0f} kB",
             f"{row['latency_ms']['median']:.3g} ms",
             millions(row["macs"]),

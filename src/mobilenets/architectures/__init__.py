@@ -8,6 +8,7 @@ from mobilenets.architectures.detection import (
     Level,
     Written,
     head,
+    layers_of,
     write_out_detector,
 )
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
@@ -63,6 +64,7 @@ __all__ = [
     "cost",
     "effective_resolution",
     "head",
+    "layers_of",
     "macs_by_groups",
     "network",
     "scale_channels",

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from mobilenets.architectures.blocks import Place
 from mobilenets.architectures.layers import Layer, Shape
+from mobilenets.architectures.narrow import narrowed
 from mobilenets.architectures.networks import Network, check, scale_channels, write_out
 from mobilenets.errors import UserError
 
@@ -180,7 +181,7 @@ class AnchorFree:
 
     name: str = "anchor_free"
     title: str = "anchor-free"
-    channels: int = 96
+    channels: int = 128
     depth: int = 2
     kernel: int = 5
 
@@ -249,7 +250,10 @@ def write_out_detector(
         UserError: an argument is out of its range.
     """
     check(input_shape, num_classes, width_multiplier, resolution_multiplier)
-    whole = write_out(network, input_shape, num_classes, width_multiplier, resolution_multiplier)
+    about = input_shape, num_classes, width_multiplier, resolution_multiplier
+    known = {layer.name for layer in write_out(replace(network, channels=()), *about)}
+    left = tuple(each for each in network.channels if each[0] in known)
+    whole = write_out(replace(network, channels=left), *about)
     layers = [layer for layer in whole if layer.block != "head"]
     features = {layer.reduction: layer for layer in layers}
     made = _Layers(
@@ -257,7 +261,18 @@ def write_out_detector(
     )
     head.write(made, features, num_classes)
     needed = _read_by([level.boxes for level in made.levels] + [level.scores for level in made.levels], made.layers)
-    return Written([layer for layer in made.layers if layer.name in needed], tuple(made.levels))
+    kept = [layer for layer in made.layers if layer.name in needed]
+    in_head = {name: count for name, count in network.channels if name not in known}
+    return Written(narrowed(kept, in_head) if in_head else kept, tuple(made.levels))
+
+
+def layers_of(
+    network: Network, head: Head | None, input_shape: Shape, num_classes: int, width_multiplier: float = 1.0
+) -> list[Layer]:
+    """The layers of a detector with that head, or, without one, of a classifier; arguments and errors as above."""
+    if head is None:
+        return write_out(network, input_shape, num_classes, width_multiplier)
+    return write_out_detector(network, head, input_shape, num_classes, width_multiplier).layers
 
 
 def _widened(layers: list[Layer], features: dict[int, Layer]) -> Layer:

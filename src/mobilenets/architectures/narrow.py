@@ -14,13 +14,14 @@ def narrowed(layers: Sequence[Layer], channels: Mapping[str, int]) -> list[Layer
     """The same layers, each as wide as its name says.
 
     Args:
-        layers: of `mobilenets.architectures.write_out`.
+        layers: of `mobilenets.architectures.layers_of`.
         channels: convolution or dense layer -> channels that leave it; the others keep theirs.
 
     Raises:
         UserError: there is no such layer, it has no more than that, or an addition's two sides differ.
     """
-    given = {layer.name: layer.output_shape[2] for layer in layers if layer.kind in GIVES and layer.name != "logits"}
+    last = unread(layers)
+    given = {layer.name: layer.output_shape[2] for layer in layers if layer.kind in GIVES and layer.name not in last}
     for name, count in channels.items():
         if name not in given:
             raise UserError(f"channels: {name!r} is no convolution or hidden layer of this network")
@@ -41,6 +42,12 @@ def narrowed(layers: Sequence[Layer], channels: Mapping[str, int]) -> list[Layer
         changed = replace(layer, input_shape=(*layer.input_shape[:2], inputs))
         found.append(replace(changed, output_shape=(*layer.output_shape[:2], outputs)))
     return found
+
+
+def unread(layers: Sequence[Layer]) -> set[str]:
+    """The layers that no other reads: what a network says, whose channels are not its own to choose."""
+    read = {name for layer in layers for name in layer.inputs}
+    return {layer.name for layer in layers if layer.name not in read}
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,8 @@ class Channels:
 def channel_groups(layers: Sequence[Layer]) -> Channels:
     """Finds which channels of a network belong together.
 
-    The image's three, the classes, and what attention splits into heads or a flattened map into units cannot be
-    removed.
+    The image's three, what the network says (classes, boxes), and what attention splits into heads or a flattened map
+    into units cannot be removed.
     """
     parent: dict[str, str] = {"image": "image"}  # of a layer: another one whose output has the same channels
 
@@ -88,7 +95,7 @@ def channel_groups(layers: Sequence[Layer]) -> Channels:
             name = parent[name]
         return name
 
-    fixed, gates, size = {"image", "logits"}, set(), {"image": layers[0].input_shape[2]}
+    fixed, gates, size = {"image"} | unread(layers), set(), {"image": layers[0].input_shape[2]}
     for layer in layers:
         name, first = layer.name, layer.inputs[0]
         size[name] = layer.output_shape[2]

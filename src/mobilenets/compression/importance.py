@@ -8,8 +8,10 @@ import numpy as np
 from mobilenets.architectures import Channels
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
+from mobilenets.models.detector import detects, raw_model
 from mobilenets.models.layers import BatchNormReLU
 from mobilenets.models.statistics import FixedMode
+from mobilenets.training.box_losses import loss_of
 
 CRITERIA = ("taylor", "bn", "l2")  # the best measured first
 ops = keras.ops
@@ -22,13 +24,14 @@ def importance(
     """Scores every channel that may be removed.
 
     Args:
-        model: a classifier of `mobilenets.models.classifier`; it stays as it is.
+        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; it stays as it is.
         channels: of its layers.
         criterion: ``taylor``, the squared change of the loss that removing the channel would make to first order,
             averaged over batches (arXiv 1906.10771, equation 8, with gates behind batch normalization); ``bn``, the
             size of batch normalization's factor (arXiv 1708.06519); ``l2``, the norm of the channel's weights
             against that of its layer's (arXiv 1608.08710).
-        batches: images (batch, size, size, 3), 0..255, and one-hot labels (batch, classes); for ``taylor`` alone.
+        batches: images (batch, size, size, 3), 0..255, and one-hot labels (batch, classes), or objects as
+            `mobilenets.training.box_losses.loss_of` takes them; for ``taylor`` alone.
     """
     makers = {
         index: [name for name in group.makers if name not in group.gates]
@@ -60,7 +63,8 @@ def _size(model: keras.Model, name: str, criterion: str) -> np.ndarray:
 def _changes(model: keras.Model, makers: list[str], batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """What a factor on each channel would change of the loss, squared and averaged over batches."""
     # By the moving statistics: see `FixedMode`. Nothing of the model moves.
-    networks = FixedMode(logits_model(model), training=False)
+    networks = FixedMode(raw_model(model) if detects(model) else logits_model(model), training=False)
+    loss = loss_of(model) if detects(model) else keras.losses.CategoricalCrossentropy(from_logits=True)
     variables = {variable.path: place for place, variable in enumerate(networks.trainable_variables)}
     gates = {}
     for name in makers:
@@ -69,7 +73,7 @@ def _changes(model: keras.Model, makers: list[str], batches: Iterable[tuple[np.n
     listener = _Listener(gates)
     networks.compile(
         optimizer=listener,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        loss=loss,
         jit_compile=keras.backend.backend() == "jax",
     )
     listener.build(networks.trainable_variables)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mobilenets.architectures import Channels, Layer, Network, channel_groups, cost, macs_by_groups, write_out
+from mobilenets.architectures import Channels, Head, Layer, Network, channel_groups, cost, layers_of, macs_by_groups
 from mobilenets.compression.importance import Scores
 from mobilenets.errors import UserError
 from mobilenets.models import keras
-from mobilenets.models.builder import classifier
+from mobilenets.models.detector import built, classes_of
 
 UNIT = 8  # channels removed at a time
 CUT = 0.85  # of the multiply-accumulates stay each time
@@ -95,11 +95,12 @@ class Pruner:
     """Smaller networks of one, each made of the next larger.
 
     Args:
-        model: a classifier of ``network``, at this width; it stays as it is.
+        model: of ``network``, at this width; it stays as it is.
         network: the table.
         width_multiplier: alpha.
         importance: scores the channels of a model.
         settle: brings a model whose channels have changed back into order, in place.
+        head: of a detector; None of a classifier.
     """
 
     def __init__(
@@ -109,10 +110,11 @@ class Pruner:
         width_multiplier: float,
         importance: Callable[[keras.Model, Channels], Scores],
         settle: Callable[[keras.Model], None],
+        head: Head | None = None,
     ) -> None:
         self._width_multiplier, self._importance, self._settle = width_multiplier, importance, settle
-        shape, classes = model.input_shape[1:], model.output_shape[-1]
-        self._least = floors(channel_groups(write_out(replace(network, channels=()), shape, classes, width_multiplier)))
+        self._head = head
+        self._least = floors(channel_groups(self._layers(model, replace(network, channels=()))))
         self._made = [self._scored(model, network)]
 
     @property
@@ -140,14 +142,17 @@ class Pruner:
             self._settle(model)
         return model, network
 
+    def _layers(self, model: keras.Model, network: Network) -> list[Layer]:
+        return layers_of(network, self._head, model.input_shape[1:], classes_of(model), self._width_multiplier)
+
     def _scored(self, model: keras.Model, network: Network) -> _Made:
-        layers = write_out(network, model.input_shape[1:], model.output_shape[-1], self._width_multiplier)
+        layers = self._layers(model, network)
         channels = channel_groups(layers)
         return _Made(model, network, layers, channels, self._importance(model, channels), cost(layers).macs)
 
     def _cut(self, made: _Made, macs: float) -> tuple[keras.Model, Network]:
         kept = choose(made.layers, made.channels, made.scores, macs, self._least)
-        return remove_channels(made.model, made.network, self._width_multiplier, kept)
+        return remove_channels(made.model, made.network, self._width_multiplier, kept, self._head)
 
 
 def pruned_table(network: Network, channels: Channels, kept: Kept) -> Network:
@@ -159,7 +164,11 @@ def pruned_table(network: Network, channels: Channels, kept: Kept) -> Network:
 
 
 def remove_channels(
-    model: keras.Model, network: Network, width_multiplier: float, kept: Mapping[int, np.ndarray]
+    model: keras.Model,
+    network: Network,
+    width_multiplier: float,
+    kept: Mapping[int, np.ndarray],
+    head: Head | None = None,
 ) -> tuple[keras.Model, Network]:
     """Builds the network without the channels that go; the weights of those that stay are copied.
 
@@ -168,6 +177,7 @@ def remove_channels(
         network: the table, by the conventions of the model's weights.
         width_multiplier: alpha.
         kept: of `choose`.
+        head: of a detector; None of a classifier.
 
     Returns:
         The smaller model and its table.
@@ -175,11 +185,11 @@ def remove_channels(
     Raises:
         UserError: the model is not of that network.
     """
-    shape, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
-    layers = write_out(network, shape, classes, width_multiplier)
+    shape, classes = tuple(model.input_shape[1:]), classes_of(model)
+    layers = layers_of(network, head, shape, classes, width_multiplier)
     channels = channel_groups(layers)
     table = pruned_table(network, channels, kept)
-    smaller = classifier(table, shape, classes, width_multiplier)
+    smaller = built(table, head, shape, classes, width_multiplier)
     written = {layer.name: layer for layer in layers}
     for layer in smaller.layers:
         if not layer.weights:

@@ -1,6 +1,6 @@
 """Quantization-aware training: a model trained as its int8 files compute it."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import Ranges
 from mobilenets.compression.simulate import Simulation
 from mobilenets.data import ImageData
+from mobilenets.data.boxes import BoxData
 from mobilenets.models import keras
+from mobilenets.models.boxes import Detections
 from mobilenets.training.checkpoint import State
 from mobilenets.training.fit import fit
 from mobilenets.training.loop import Result
@@ -16,25 +18,29 @@ from mobilenets.training.settings import Settings
 
 
 def simulated(model: keras.Model, ranges: Ranges, floats: Collection[str] = (), weight_bits: int = 8) -> keras.Model:
-    """A classifier as it is computed in integers; it shares the variables of ``model``.
+    """A model as it is computed in integers; it shares the variables of ``model``.
 
-    Takes and returns what ``model`` does: pixel values 0..255, probabilities.
+    Takes and returns what ``model`` does: pixel values 0..255, and probabilities, or boxes and scores.
 
     Args:
-        model: of `mobilenets.models.classifier`.
+        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`.
         ranges: of every operation's output, by calibration or an earlier training.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
     """
     image = keras.Input(model.input_shape[1:], name="image")
-    # Named as in any classifier, since it is trained as any is.
-    logits = Simulation(model, ranges, floats, weight_bits, name="logits")(image)
-    return keras.Model(image, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))
+    # Named as in any model, since it is trained as any is.
+    said = Simulation(model, ranges, floats, weight_bits, name="logits")(image)
+    if isinstance(said, list):
+        last = Detections.from_config(model.get_layer("detections").get_config())
+    else:
+        last = keras.layers.Softmax(dtype="float32", name="probabilities")
+    return keras.Model(image, last(said))
 
 
 def train_quantized(
     model: keras.Model,
-    data: ImageData,
+    data: ImageData | BoxData,
     settings: Settings,
     directory: Path,
     state: State,
@@ -42,13 +48,13 @@ def train_quantized(
     *,
     floats: Collection[str] = (),
     weight_bits: int = 8,
-    teacher: keras.Model | None = None,
+    fit: Callable[..., Result] = fit,
     **options: Any,
 ) -> tuple[Result, Quantization, keras.Model]:
     """Trains ``model`` in place, its batch normalization folded and its statistics kept.
 
     Args:
-        model: a trained classifier.
+        model: a trained model.
         data: what to train and evaluate on.
         settings: how.
         directory: where the state is kept.
@@ -56,13 +62,14 @@ def train_quantized(
         ranges: of every operation's output, to begin with.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
-        teacher: a classifier to learn from, or None.
-        **options: of `mobilenets.training.fit.fit`.
+        fit: trains a model of this task: `mobilenets.training.fit.fit`, or
+            `mobilenets.training.detect.fit_detector`.
+        **options: of it.
 
     Returns:
         How the training ended, what the files need to know, and the model as it is computed in integers.
     """
     network = simulated(model, ranges, floats, weight_bits)
-    result = fit(network, data, settings, directory, state, teacher=teacher, from_weights=True, **options)
+    result = fit(network, data, settings, directory, state, from_weights=True, **options)
     trained = network.get_layer("logits").ranges()
     return result, Quantization("qat", trained, sorted(floats), weight_bits), network

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets.card import CARD
-from mobilenets.compression.scheme import WEIGHT_BITS, Ranges, Scheme, is_bytes, make_scheme
+from mobilenets.compression.scheme import ENDING, WEIGHT_BITS, Ranges, Scheme, is_bytes, make_scheme
 from mobilenets.errors import UserError
 from mobilenets.models.operations import Graph
 
@@ -43,7 +43,7 @@ class Quantization:
             # Where the activation has not been taken apart, its range is that of the whole.
             names = (f"{op.name}_{op.activation}", op.name)
             name = next((name for name in names if name in self.ranges), None)
-            if name is None and op.kind != "softmax" and not is_bytes(op):
+            if name is None and op.kind not in ENDING and not is_bytes(op):
                 raise UserError(f"{CARD}: {KEY} has no range for {op.name!r}; it belongs to another model")
             if name:
                 found[op.name] = self.ranges[name]

@@ -1,8 +1,8 @@
 """Calibration that tries: what integers cost is mended without training where that helps, and measured either way."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,9 +12,13 @@ from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.ranges import ESTIMATORS, Seen, ranges_of
 from mobilenets.compression.scheme import Ranges, integer_form
+from mobilenets.data.box_loader import BoxEvaluationBatches
+from mobilenets.data.boxes import BoxSplit
+from mobilenets.evaluation.detection import measure_boxes
+from mobilenets.evaluation.detector import BATCH, in_pixels, outputs_of
 from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.evaluation.suppression import final_boxes
 from mobilenets.models import keras
-from mobilenets.models.builder import logits_model
 from mobilenets.models.graph import graph_of
 from mobilenets.models.operations import Graph
 
@@ -26,6 +30,59 @@ Observe = Callable[[Graph, Iterable[np.ndarray]], Mapping[str, Seen]]
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
+class Labelled(Protocol):
+    """Labelled images that ways to calibrate are compared on; not those that the outcome will be measured on.
+
+    Attributes:
+        score: what the figure is called, the higher the better.
+    """
+
+    score: str
+
+    def __call__(self, model: keras.Model) -> tuple[float, np.ndarray]:
+        """The figure of a model, 0..1, and what it gives for each image, (images, ...)."""
+
+
+class LabelledImages:
+    """Images of classes: accuracy, and logits.
+
+    Args:
+        batches: of images and labels, gone through more than once.
+    """
+
+    score = "accuracy"
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __call__(self, model: keras.Model) -> tuple[float, np.ndarray]:
+        network = keras.Model(model.input, model.get_layer("logits").output)
+        logits, labels = probabilities(predictor(network), self._batches)
+        return float((logits.argmax(axis=1) == labels).mean()), logits
+
+
+class LabelledBoxes:
+    """Images with boxes: AP, and boxes and scores.
+
+    Args:
+        split: the images and their objects.
+        classes: their names.
+        size: pixels of the images as the model takes them.
+    """
+
+    score = "ap"
+
+    def __init__(self, split: BoxSplit, classes: Sequence[str], size: int) -> None:
+        self._split, self._classes = split, classes
+        self._batches = BoxEvaluationBatches(split, size, BATCH)
+
+    def __call__(self, model: keras.Model) -> tuple[float, np.ndarray]:
+        outputs = np.stack(list(outputs_of(predictor(model), self._batches)))
+        sizes = self._split.sizes
+        found = [in_pixels(final_boxes(output), size) for output, size in zip(outputs, sizes, strict=True)]
+        return measure_boxes(found, self._split, self._classes)["ap"] or 0.0, outputs  # None without any object
+
+
 @dataclass(frozen=True)
 class Trial:
     """One way to compute a model in integers.
@@ -34,17 +91,15 @@ class Trial:
         estimator: of the ranges, of `mobilenets.compression.ranges.ESTIMATORS`.
         equalized: whether channels were evened out before.
         corrected: whether biases were corrected after.
-        accuracy: in integers, simulated, on the labelled images, 0..1.
-        error: mean square of the difference of the logits from those of the model as it came, in float32.
-        chosen: whether it is the best.
+        score: in integers, simulated, on the labelled images, 0..1.
+        error: mean square of the difference of what it gives from what the model gave as it came, in float32.
     """
 
     estimator: str
     equalized: bool
     corrected: bool
-    accuracy: float
+    score: float
     error: float
-    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +114,7 @@ class _Made:
 def repair(
     model: keras.Model,
     images: Sequence[np.ndarray],
-    labelled: Batches,
+    labelled: Labelled,
     observe: Observe,
     *,
     floats: Collection[str] = (),
@@ -68,17 +123,15 @@ def repair(
     """Finds how a model is best computed in integers, and changes its variables accordingly.
 
     Tries every estimator of ranges, for the model as it is and for one equalized and with biases corrected; then
-    bias correction without equalization, and the reverse, where the logits were nearest. Of those that come within
-    `TIE` of the highest accuracy the one with the smallest error of the logits wins; plain calibration, which is tried
-    first, unless another is better. To be more accurate than the model in float32 is luck, and counts as being as
-    accurate.
+    bias correction without equalization, and the reverse, where the outputs were nearest. Of those that come within
+    `TIE` of the highest score the one with the smallest error of the outputs wins; plain calibration, which is tried
+    first, unless another is better. To score higher than the model in float32 is luck, and counts as scoring as high.
 
     Args:
-        model: a trained classifier of `mobilenets.models.classifier`. Where equalization or bias correction win, its
-            variables are changed.
+        model: a trained model of `mobilenets.models.classifier` or `mobilenets.models.detector`. Where equalization or
+            bias correction win, its variables are changed.
         images: uint8 (height, width, channels), some hundred, to calibrate on.
-        labelled: batches of images and labels to choose by, gone through more than once; not those that the outcome
-            will be measured on.
+        labelled: `LabelledImages` or `LabelledBoxes`, to choose by.
         observe: looks at every output, `mobilenets.deployment.calibrate.observe`.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
@@ -88,20 +141,17 @@ def repair(
         on ``labelled``.
     """
     before = model.get_weights()
-    wanted, labels = probabilities(predictor(logits_model(model)), labelled)
+    best_possible, wanted = labelled(model)
     made: list[_Made] = []
 
     def attempt(seen: Mapping[str, Seen], estimator: str, equalized: bool, corrected: bool) -> None:
         ranges = ranges_of(seen, estimator)
         if corrected:
             correct_bias(model, images, ranges, floats, weight_bits)
-        network = simulated(model, ranges, floats, weight_bits)
-        logits, _ = probabilities(predictor(keras.Model(network.input, network.get_layer("logits").output)), labelled)
-        accuracy = float((logits.argmax(axis=1) == labels).mean())
-        error = float(np.square(logits - wanted).mean())
-        made.append(_Made(Trial(estimator, equalized, corrected, accuracy, error), ranges, model.get_weights()))
+        score, outputs = labelled(simulated(model, ranges, floats, weight_bits))
+        error = float(np.square(outputs - wanted).mean())
+        made.append(_Made(Trial(estimator, equalized, corrected, score, error), ranges, model.get_weights()))
 
-    best_possible = float((wanted.argmax(axis=1) == labels).mean())
     seen = observe(integer_form(graph_of(model)), images)
     for estimator in ESTIMATORS:
         attempt(seen, estimator, False, False)
@@ -116,15 +166,25 @@ def repair(
         attempt(seen, estimator, True, True)
     model.set_weights(equalized)
     attempt(seen, _nearest(made[tried:]), True, False)
-    highest = min(max(each.trial.accuracy for each in made), best_possible)
-    equals = [each for each in made if each.trial.accuracy >= highest - TIE]
+    highest = min(max(each.trial.score for each in made), best_possible)
+    equals = [each for each in made if each.trial.score >= highest - TIE]
     best = min(equals, key=lambda each: each.trial.error)  # of equals the first
     model.set_weights(best.weights)
-    metrics = {"accuracy": best.trial.accuracy, "images": len(labels)}
-    rows = [asdict(each.trial) | {"chosen": each is best} for each in made]
+    metrics = {labelled.score: best.trial.score, "images": len(wanted)}
+    rows = [
+        {
+            "estimator": each.trial.estimator,
+            "equalized": each.trial.equalized,
+            "corrected": each.trial.corrected,
+            labelled.score: each.trial.score,
+            "error": each.trial.error,
+            "chosen": each is best,
+        }
+        for each in made
+    ]
     return Quantization(METHOD, best.ranges, tuple(sorted(floats)), weight_bits, metrics), rows
 
 
 def _nearest(made: Sequence[_Made]) -> str:
-    """The estimator of the trial whose logits were nearest to those in float."""
+    """The estimator of the trial whose outputs were nearest to those in float."""
     return min(made, key=lambda each: each.trial.error).trial.estimator

@@ -21,6 +21,10 @@ Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value
 # LiteRT's in integers is not XNNPACK's, which cuts V3-Large into 22 parts and makes it five times slower.
 INTEGER = (*LINEAR, "add", "multiply", "max_pool", "mean", "flatten")
 FUSED = (None, "relu", "relu6")  # activations that integers compute by being cut off
+MOVING = ("max_pool", "flatten", "resize")  # kinds that move values, or mix some that lie beside each other
+# Kinds that end a network, of classifiers and detectors. What they give is never rounded: each map of boxes and scores
+# has its own steps, and stands in one list with the others as real numbers.
+ENDING = ("softmax", "reshape", "concat", "detections")
 WEIGHT_BITS = (8, 4)
 
 
@@ -121,8 +125,8 @@ def make_scheme(graph: Graph, ranges: Ranges, floats: Collection[str] = (), weig
     for op in graph.ops:
         if is_bytes(op):
             points[op.name] = (1.0, int(-op.bias[0]))
-        elif op.kind in ("max_pool", "flatten", "resize") and op.inputs[0] in points:
-            points[op.name] = points[op.inputs[0]]  # they move values, or mix some that lie beside each other
+        elif op.kind in MOVING and op.inputs[0] in points:
+            points[op.name] = points[op.inputs[0]]
         elif op.name in ranges:
             points[op.name] = _point(*ranges[op.name])
         # Of an image that is resized, the pixels are not integers of a scheme.

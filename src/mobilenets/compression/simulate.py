@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.compression.scheme import Ranges, Scheme, integer_form, is_bytes, make_scheme
+from mobilenets.compression.scheme import ENDING, MOVING, Ranges, Scheme, integer_form, is_bytes, make_scheme
 from mobilenets.models import keras
+from mobilenets.models.boxes import boxes_and_scores
 from mobilenets.models.graph import deviations, graph_of
 from mobilenets.models.layers import attend, depthwise_conv
-from mobilenets.models.operations import IMAGE, LINEAR, Op
+from mobilenets.models.operations import IMAGE, LINEAR, Graph, Op
 
 ops = keras.ops
 LEVELS = 255  # steps of an activation
@@ -29,10 +30,11 @@ LEVELS = 255  # steps of an activation
 class Simulation(keras.layers.Layer):
     """Images to logits, through all the roundings of an int8 file.
 
-    Input: pixel values 0..255, (batch, height, width, channels). Output: logits, (batch, classes).
+    Input: pixel values 0..255, (batch, height, width, channels). Output: logits, (batch, classes); of a detector a list
+    of two, (batch, locations, 4), the numbers that say where, and logits, (batch, locations, classes).
 
     Args:
-        model: a classifier of `mobilenets.models.classifier`; its variables are the layer's, shared.
+        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; its variables are the layer's, shared.
         ranges: of every operation's output, of `integer_form` of the model's graph.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8, or 4 for those that `mobilenets.compression.scheme.takes_four_bits`.
@@ -52,7 +54,7 @@ class Simulation(keras.layers.Layer):
         self._trained = [
             op.name
             for op in graph.ops
-            if op.name in ranges and op.kind != "softmax" and not is_bytes(op) and op.name not in self._moved
+            if op.name in ranges and op.kind not in ENDING and not is_bytes(op) and op.name not in self._moved
         ]
         points = [self._scheme.points[name] for name in self._trained]
         self._zeros = [float(zero) for _, zero in points]
@@ -63,11 +65,13 @@ class Simulation(keras.layers.Layer):
         self._share = np.float32([(np.prod(graph.shape(name)) * LEVELS) ** -0.5 for name in self._trained])
         steps = keras.initializers.Constant(np.float32([step for step, _ in points]))
         self.steps = self.add_weight((len(points),), steps, name="steps")
+        self._shapes = [graph.shape(name) for name in _said(graph)]
         self.built = True
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns (batch, classes)."""
-        return (input_shape[0], self.model.output_shape[-1])
+        """Returns (batch, classes), or what is said of a detector's output above."""
+        shapes = [(input_shape[0], *shape) for shape in self._shapes]
+        return shapes if len(shapes) > 1 else shapes[0]
 
     def ranges(self) -> Ranges:
         """The ranges as trained."""
@@ -85,22 +89,28 @@ class Simulation(keras.layers.Layer):
         return ops.minimum(ops.maximum(ops.convert_to_tensor(self.steps), 1e-8), ops.convert_to_tensor(self._most))
 
     def call(self, images: Any) -> Any:
-        """Computes logits."""
+        """Computes logits, and of a detector what stands before them."""
         graph = integer_form(graph_of(self.model, live=self._deviations))
         run = Run(self._scheme, ops.cast(images, "float32"))
         steps = _slowed(self._limited(), ops.convert_to_tensor(self._share))
         for place, name in enumerate(self._trained):
             run.points[name] = steps[place], self._zeros[place]
+        said = _said(graph)
         for op in graph.ops:
-            if op.kind == "softmax" and op is graph.output:
-                return run.values[op.inputs[0]]
-            run.compute(op)
-        return run.values[graph.output.name]
+            if op is not graph.output or op.name in said:
+                run.compute(op)
+        found = [run.values[name] for name in said]
+        return found if len(found) > 1 else found[0]
+
+
+def _said(graph: Graph) -> tuple[str, ...]:
+    """What a network says: what its last operation reads, where that makes probabilities or boxes of it; else that."""
+    return graph.output.inputs if graph.output.kind in ENDING else (graph.output.name,)
 
 
 def moves(op: Op, scheme: Scheme) -> bool:
-    """Whether an operation moves integers and computes none, so that its steps are those of what it reads."""
-    return op.kind in ("max_pool", "flatten") and op.inputs[0] in scheme.points
+    """Whether an operation moves integers or mixes neighbours, so that its steps are those of what it reads."""
+    return op.kind in MOVING and op.inputs[0] in scheme.points
 
 
 def rounded(values: Any) -> Any:
@@ -195,6 +205,13 @@ class Run:
         sums = ops.sum(values, axis=(1, 2), keepdims=len(op.shape) == 3)
         return sums * (self.points[source][0] / (self.points[op.name][0] * count))
 
+    def resize(self, op: Op) -> Any:
+        """Mixes neighbouring whole numbers; halves go up, as in LiteRT (ONNX Runtime's go to the even one)."""
+        mixed = _resize(op, self.quantized(op.inputs[0]))
+        # Of twice the size a sixteenth of all are halves: a backend that misses one by its last digit must not decide.
+        up = ops.floor(mixed + (0.5 + 1e-4))
+        return ops.stop_gradient(up) + (mixed - ops.stop_gradient(mixed))
+
     def quantized(self, name: str) -> Any:
         """An operation's output in steps from its zero point."""
         if name not in self.integers:
@@ -260,15 +277,19 @@ def _multiply(run: Run, op: Op, integer: bool) -> Any:
     return first * second
 
 
-def _resize(run: Run, op: Op, integer: bool) -> Any:
-    return ops.image.resize(run.values[op.inputs[0]], op.shape[:2], "bilinear", data_format="channels_last")
+def _resize(op: Op, values: Any) -> Any:
+    return ops.image.resize(values, op.shape[:2], "bilinear", data_format="channels_last")
 
 
 def _attention(run: Run, op: Op, integer: bool) -> Any:
     return attend(*run.read(op, False), op.heads, 1.0)  # the queries have been scaled already
 
 
-_INTEGERS = {**dict.fromkeys(LINEAR, Run.linear), "mean": Run.mean}
+def _detections(run: Run, op: Op, integer: bool) -> Any:
+    return boxes_and_scores(*run.read(op, False), op.anchors, op.encoding, op.background)
+
+
+_INTEGERS = {**dict.fromkeys(LINEAR, Run.linear), "mean": Run.mean, "resize": Run.resize}
 _COMPUTE = {
     **dict.fromkeys(LINEAR, _linear),
     "affine": _affine,
@@ -277,9 +298,12 @@ _COMPUTE = {
     "flatten": _flatten,
     "add": _add,
     "multiply": _multiply,
-    "resize": _resize,
+    "resize": lambda run, op, integer: _resize(op, run.values[op.inputs[0]]),
     "attention": _attention,
     "softmax": lambda run, op, integer: ops.softmax(run.values[op.inputs[0]]),
+    "reshape": lambda run, op, integer: ops.reshape(run.values[op.inputs[0]], (-1, *op.shape)),
+    "concat": lambda run, op, integer: ops.concatenate(run.read(op, False), axis=1),
+    "detections": _detections,
     "activation": lambda run, op, integer: run.values[op.inputs[0]],  # which follows, as it does any operation
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network, check, cost, head, network, write_out, write_out_detector
+from mobilenets.architectures import Network, check, cost, head, layers_of, network, write_out
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.quicker import write_quicker
@@ -151,13 +151,9 @@ def _of_artifact(artifact: artifacts.Artifact, runtime: str, batches: Sequence[i
 def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, Any]:
     alpha = card.get("width_multiplier")
     try:
-        table = cards.as_trained(network(card["network"]), card, Path(), alpha)
-        shape, classes = (size, size, card["input_shape"][2]), len(card["classes"])
-        if "head" in card:
-            layers = write_out_detector(table, head(card["head"]), shape, classes, alpha).layers
-        else:
-            layers = write_out(table, shape, classes, alpha)
-        macs = cost(layers).macs
+        own = head(card["head"]) if "head" in card else None
+        table = cards.as_trained(network(card["network"]), card, Path(), alpha, own)
+        macs = cost(layers_of(table, own, (size, size, card["input_shape"][2]), len(card["classes"]), alpha)).macs
     except UserError:
         macs = None  # a network of a newer version
     same = size == card["input_shape"][0]

@@ -62,6 +62,24 @@ def encode(boxes: Any, anchors: Any) -> Any:
     return ops.concatenate([(middle - centre) / size / CENTRE, logarithm / SIZE], axis=-1)
 
 
+def boxes_and_scores(numbers: Any, logits: Any, anchors: np.ndarray, encoding: str, background: bool) -> Any:
+    """What a detector says of each location -> its box and a score for each class, as `Detections` does.
+
+    Args:
+        numbers: (batch, locations, 4).
+        logits: (batch, locations, classes, and one more with background).
+        anchors: (locations, 4), of `anchors_of`.
+        encoding: of `decode`.
+        background: see `Detections`.
+
+    Returns:
+        (batch, locations, 4 + classes): left, top, right, bottom, 0..1 of the image, and a score a class, 0..1.
+    """
+    boxes = ops.clip(decode(encoding, numbers, ops.convert_to_tensor(anchors)), 0.0, 1.0)
+    scores = ops.softmax(logits, axis=-1)[..., 1:] if background else ops.sigmoid(logits)
+    return ops.concatenate([boxes, scores], axis=-1)
+
+
 @keras.saving.register_keras_serializable(package="mobilenets")
 class Detections(keras.layers.Layer):
     """What the maps of a detector say -> boxes and scores. It has no weights.
@@ -80,18 +98,8 @@ class Detections(keras.layers.Layer):
         self.anchors = anchors_of(levels)
 
     def call(self, inputs: list[Any]) -> Any:
-        """Decodes.
-
-        Args:
-            inputs: (batch, locations, 4) and logits (batch, locations, classes, and one more with background).
-
-        Returns:
-            (batch, locations, 4 + classes): left, top, right, bottom, 0..1 of the image, and a score a class, 0..1.
-        """
-        numbers, logits = inputs
-        boxes = ops.clip(decode(self.encoding, numbers, ops.convert_to_tensor(self.anchors)), 0.0, 1.0)
-        scores = ops.softmax(logits, axis=-1)[..., 1:] if self.background else ops.sigmoid(logits)
-        return ops.concatenate([boxes, scores], axis=-1)
+        """Decodes both of ``inputs``, the numbers that say where and the logits: see `boxes_and_scores`."""
+        return boxes_and_scores(*inputs, self.anchors, self.encoding, self.background)
 
     def compute_output_shape(self, input_shape: list[Any]) -> Any:
         """Returns (batch, locations, 4 + classes)."""

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network
+from mobilenets.architectures import Head, Network
 from mobilenets.card import CARD, read_card
 from mobilenets.errors import UserError
 from mobilenets.models.detector import in_head
@@ -16,7 +16,7 @@ from mobilenets.models.saving import load_model
 IMAGENET = "imagenet"  # instead of a path: what keras.applications publishes
 
 
-def as_trained(network: Network, path: Path | str, width_multiplier: float) -> Network:
+def as_trained(network: Network, path: Path | str, width_multiplier: float, head: Head | None = None) -> Network:
     """The network as the weights at ``path`` need it, see `mobilenets.card.as_trained`.
 
     Raises:
@@ -25,7 +25,7 @@ def as_trained(network: Network, path: Path | str, width_multiplier: float) -> N
     directory = Path(path) if Path(path).is_dir() else Path(path).parent
     if str(path) == IMAGENET or not (directory / CARD).is_file():
         return network
-    return cards.as_trained(network, read_card(directory), directory, width_multiplier)
+    return cards.as_trained(network, read_card(directory), directory, width_multiplier, head)
 
 
 def start_from(

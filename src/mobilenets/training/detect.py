@@ -1,5 +1,7 @@
 """The whole of ``mobilenets train --task detect``: data and settings in, a model directory out."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from mobilenets.models.detector import detector, in_head, raw_model
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training.box_losses import loss_of
+from mobilenets.training.checkpoint import State
 from mobilenets.training.classify import describe, finish, prepare, require_epoch
-from mobilenets.training.loop import Task, learn
+from mobilenets.training.loop import Result, Task, learn
 from mobilenets.training.progress import Reporter
-from mobilenets.training.settings import Settings
+from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 # Settings that a detector has no use for.
-_UNUSED = {
+UNUSED = {
     "label_smoothing": "--label-smoothing",
     "crop": "--crop",
     "randaugment": "--randaugment",
@@ -37,6 +40,7 @@ _UNUSED = {
     "temperature": "--temperature",
     "hint": "--hint",
 }
+RATE = 0.05  # SGD's, for `DETECTOR_IMAGES`; from the weights of a classifier, too, for the head is new
 PICTURE = 160  # pixels of the side of a training image in the report, at most
 EXACT = ("image", "offsets", "logits", "detections")  # layers that compute in float32 whatever the precision
 
@@ -67,7 +71,8 @@ def train_detector(
         head: of `mobilenets.architectures.HEADS`.
         width_multiplier: alpha > 0.
         size: pixels of the side of the square that images are stretched to; None takes those of the data set, or 320.
-        settings: how to train.
+        settings: how to train; None takes the defaults, and 8 images a step. Without a learning rate, SGD's is 0.05 for
+            8 images, in proportion for others.
         weights: a ``.keras`` file or model directory to start from, of a classifier or a detector, or ``imagenet``.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: remove what ``out`` holds of an earlier model.
@@ -83,8 +88,8 @@ def train_detector(
         UserError: an argument is out of range, ``out`` cannot be used, or the loss stopped being a number; in the
             last case the model of the last good epoch has been written.
     """
-    settings, out = settings or Settings(), Path(out)
-    for name, option in _UNUSED.items():
+    settings, out = settings or Settings(batch_size=DETECTOR_IMAGES), Path(out)
+    for name, option in UNUSED.items():
         if getattr(settings, name) != getattr(Settings(), name):
             raise UserError(f"{option} is for classifiers; leave it out with --task detect")
     if settings.freeze and weights is None:
@@ -94,7 +99,9 @@ def train_detector(
     if not data.val.objects:
         raise UserError(f"{data.source}: no object is left to measure on; take a larger --val-fraction")
     size = size or data.native_size or DETECTION_SIZE
-    settings = Settings(**settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))})
+    settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
+    if settings.learning_rate is None and settings.optimizer == "sgd":
+        settings = replace(settings, learning_rate=usual_rate(settings))
     config = {
         "task": cards.DETECT,
         "network": network.name,
@@ -108,7 +115,7 @@ def train_detector(
         "fingerprint": data.fingerprint,
     }
     keras.utils.set_random_seed(settings.seed)
-    network = as_trained(network, weights, width_multiplier) if weights else network
+    network = as_trained(network, weights, width_multiplier, head) if weights else network
     model = detector(network, head, (size, size, 3), len(data.classes), width_multiplier)
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
@@ -117,22 +124,12 @@ def train_detector(
     def reporter(epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, quiet)
 
-    result = learn(
-        model,
-        lambda: _task(model, data, settings),
-        settings,
-        out,
-        state,
-        reporter,
-        out / "tensorboard" if tensorboard else None,
-        from_weights=bool(weights),
-        head=in_head,
-        exact=EXACT,
-    )
+    logs = out / "tensorboard" if tensorboard else None
+    result = fit_detector(model, data, settings, out, state, reporter, logs, bool(weights))
     require_epoch(result, settings, weights)
     card = cards.begin(network, width_multiplier, size, data.classes, command, head=head)
     card |= describe(data, settings, weights, result, data_options)
-    for name in _UNUSED:
+    for name in UNUSED:
         del card["training"][name]
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_detector(predictor(model), data, out, size)
@@ -141,6 +138,40 @@ def train_detector(
     publish(out, card)
     finish(out, result, f"AP50 {card['metrics']['ap50']:.1%}", settings, weights)
     return card
+
+
+def usual_rate(settings: Settings) -> float:
+    """SGD's highest learning rate for as many images a step, where nobody names one."""
+    return RATE * settings.batch_size / DETECTOR_IMAGES
+
+
+def fit_detector(
+    model: keras.Model,
+    data: BoxData,
+    settings: Settings,
+    directory: Path,
+    state: State,
+    reporter: Callable[[int, int], Reporter] = Reporter,
+    tensorboard: Path | None = None,
+    from_weights: bool = False,
+) -> Result:
+    """Trains a detector in place: `mobilenets.training.fit.fit` for data with boxes; arguments as there.
+
+    Raises:
+        UserError: the disk is full, or an image can no longer be read.
+    """
+    return learn(
+        model,
+        lambda: _task(model, data, settings),
+        settings,
+        directory,
+        state,
+        reporter,
+        tensorboard,
+        from_weights,
+        head=in_head,
+        exact=EXACT,
+    )
 
 
 def _augment(data: BoxData, settings: Settings) -> BoxAugment:

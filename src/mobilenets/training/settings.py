@@ -8,6 +8,7 @@ from mobilenets.errors import UserError
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CROPS = ("auto", "none", "pad", "resized")
+CLASSIFIER_IMAGES, DETECTOR_IMAGES = 64, 8  # a step, where nobody says
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Settings:
     """
 
     epochs: int = 20
-    batch_size: int = 64
+    batch_size: int = CLASSIFIER_IMAGES
     optimizer: str = "sgd"
     learning_rate: float | None = None
     weight_decay: float | None = None
