@@ -8,6 +8,7 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.deployment.runtimes import RUNTIMES, runtime_of
+from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 from mobilenets.evaluation.suppression import is_final
 from mobilenets.files import sha256
@@ -142,16 +143,21 @@ def listed(directory: Path, card: dict[str, Any], entry: dict[str, Any]) -> Arti
 
 
 def task_of(model: Path | str) -> str:
-    """What a model directory, or a file of one, is there to do; of other files nobody tells, and they classify.
+    """What a model directory, or a file, is there to do. A file that no card is near to is asked, with a black image.
 
     Raises:
-        UserError: there is no such model, or its card is damaged.
+        UserError: there is no such model, its card is damaged, or the file cannot be run.
     """
     if not is_file(model):
         return cards.read_card(model)["task"]
     near = (directory for directory in Path(model).resolve().parents[:2] if (directory / cards.CARD).is_file())
     directory = next(near, None)
-    return cards.read_card(directory)["task"] if directory else cards.CLASSIFY
+    if directory:
+        return cards.read_card(directory)["task"]
+    found = find(model)
+    with Worker(found.path, found.runtime) as worker:
+        outputs = worker(np.zeros((1, *worker.about["input_shape"]), np.uint8))
+    return cards.DETECT if outputs.ndim == 3 else cards.CLASSIFY
 
 
 def find(path: Path | str) -> Artifact:

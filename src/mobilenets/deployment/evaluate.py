@@ -28,7 +28,7 @@ def evaluate_file(path: Path | str, source: str | None = None, runtime: str | No
     """
     found = artifacts.find(path)
     about = found.card or {"classes": found.classes}
-    detects = about.get("task") == cards.DETECT
+    detects = artifacts.task_of(path) == cards.DETECT
     data = detection_data(about, source) if detects else evaluation_data(about, source)
     with Worker(found.path, runtime or found.runtime) as worker:
         height, width, channels = worker.about["input_shape"]
