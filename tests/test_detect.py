@@ -163,8 +163,6 @@ def test_the_threshold_is_the_best_one_unless_told(trained, cli, tmp_path):
     [
         (("--mixup", 0.2), "--mixup is for classifiers"),
         (("--label-smoothing", 0.2), "--label-smoothing is for classifiers"),
-        (("--alpha", "0.25,0.5"), "--task detect takes one --alpha and one --size"),
-        (("--budget", "latency-ms=5"), "--task detect takes one --alpha and one --size"),
         (("--head", "yolo"), "--head yolo: unknown; choose of ssdlite, anchor_free"),
         (("--freeze",), "--freeze trains the head alone, so it needs --weights"),
         (("--task", "segment"), "--task must be classify or detect, not 'segment'"),

@@ -146,13 +146,13 @@ def train(
         "data_options": {"seed": seed, "val_fraction": val_fraction},
     }
     if detects:
-        if fits is not None or teacher or len(alphas) * len(sizes) > 1:
-            raise UserError(
-                "--task detect takes one --alpha and one --size, and neither --budget nor --teacher, so far"
-            )
-        return _detector(
-            images, out, table, head, alphas[0], sizes[0], settings, tensorboard=tensorboard, **common, json=json
-        )
+        if fits is not None or teacher:
+            raise UserError("--budget and --teacher are for classifiers; leave them out with --task detect")
+        from mobilenets.training.detect import train_detector
+
+        form = architectures.head(head or architectures.DEFAULT_HEAD)
+        card = train_detector(images, out, table, form, alphas, sizes, settings, tensorboard=tensorboard, **common)
+        return _tell(card, out, json)
     if fits is not None:
         if teacher or tensorboard:
             raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
@@ -160,25 +160,16 @@ def train(
     from mobilenets.training.classify import train as run
 
     card = run(images, out, table, alphas, sizes, settings, teacher=teacher, tensorboard=tensorboard, **common)
-    if json:
-        display.json_out(card)
-    else:
-        display.show_metrics(card["metrics"])
-        if "elastic" in card:
-            display.show_elastic(card["elastic"])
-        print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
+    _tell(card, out, json)
 
 
-def _detector(images: Any, out: Path, table: Any, head: str | None, *args: Any, json: bool, **options: Any) -> None:
-    """Trains a detector, and prints how good it is."""
-    from mobilenets import architectures
-    from mobilenets.training.detect import train_detector
-
-    form = architectures.head(head or architectures.DEFAULT_HEAD)
-    card = train_detector(images, out, table, form, *args, **options)
+def _tell(card: dict[str, Any], out: Path, json: bool) -> None:
+    """Prints how good a trained model is."""
     if json:
         return display.json_out(card)
-    display.show_detector(card["metrics"])
+    display.show_metrics(card["metrics"])
+    if "elastic" in card:
+        display.show_elastic(card["elastic"])
     print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
 
 

@@ -81,7 +81,7 @@ def evaluate(
     if json:
         display.json_out(metrics)
     else:
-        display.show_metrics(metrics) if "accuracy" in metrics else display.show_detector(metrics)
+        display.show_metrics(metrics)
         if data is None and run.is_dir() and (run / "report.html").is_file():
             print(f"report  {run / 'report.html'}")
 

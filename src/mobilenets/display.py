@@ -233,7 +233,9 @@ def show_classes(metrics: dict[str, Any]) -> None:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """Prints `mobilenets.evaluation.measure`'s result."""
+    """Prints what `mobilenets.evaluation.measure` or `mobilenets.evaluation.detection.measure_boxes` found."""
+    if "ap" in metrics:
+        return _show_detector(metrics)
     from mobilenets.evaluation import rows
 
     show_rows(rows(metrics))
@@ -241,8 +243,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         show_classes(metrics)
 
 
-def show_detector(metrics: dict[str, Any]) -> None:
-    """Prints `mobilenets.evaluation.detection.measure_boxes`'s result."""
+def _show_detector(metrics: dict[str, Any]) -> None:
     from mobilenets.evaluation.detection import rows_boxes
 
     show_rows(rows_boxes(metrics))
@@ -256,15 +257,14 @@ def show_detector(metrics: dict[str, Any]) -> None:
 
 
 def show_elastic(elastic: dict[str, Any]) -> None:
-    """Prints the accuracy of every width and resolution that a network was trained for."""
+    """Prints the accuracy, or AP, of every width and resolution that a network was trained for."""
     found = {(row["width_multiplier"], row["resolution"]): row for row in elastic["members"]}
     sizes = sorted({size for _, size in found})
-    result = table("accuracy (MACs)", *(f">{size} px" for size in sizes))
+    name, key = ("AP", "ap") if "ap" in elastic["members"][0] else ("accuracy", "accuracy")
+    result = table(f"{name} (MACs)", *(f">{size} px" for size in sizes))
     for alpha in sorted({alpha for alpha, _ in found}):
         cells = [found[alpha, size] for size in sizes]
-        result.add_row(
-            f"α {alpha:g}", *(f"{cell['accuracy']:.1%} [dim]({millions(cell['macs'])})[/]" for cell in cells)
-        )
+        result.add_row(f"α {alpha:g}", *(f"{cell[key]:.1%} [dim]({millions(cell['macs'])})[/]" for cell in cells))
     console().print(result)
 
 

@@ -131,6 +131,8 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "settings": _flat(card.get("training")),
         "machine": _flat(card.get("environment")),
         "directory": shlex.quote(_short(directory)),
+        "elastic": _elastic(card),
+        "chosen": chosen(card.get("chosen")),
         **(_of_detector(card, metrics) if detects else _of_classifier(card, metrics)),
     }
 
@@ -141,8 +143,6 @@ def _of_classifier(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[
         "interval": _interval(metrics),
         "per_class": _per_class(metrics, "f1", "support", _well_below(average)),
         "confusions": _confusions(metrics),
-        "elastic": _elastic(card),
-        "chosen": chosen(card.get("chosen")),
     }
 
 

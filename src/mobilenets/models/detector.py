@@ -6,7 +6,7 @@ import keras
 
 from mobilenets.architectures import Head, Network, Shape, effective_resolution, write_out_detector
 from mobilenets.models.boxes import Detections
-from mobilenets.models.builder import classifier, grow, preprocess, title
+from mobilenets.models.builder import classifier, grow, logits_model, preprocess, title
 
 RARE = 0.01  # what an untrained network says of each class where there is no background (arXiv 1708.02002, section 4.1)
 
@@ -92,3 +92,8 @@ def raw_model(model: keras.Model) -> keras.Model:
     """
     raw = keras.layers.Concatenate(axis=-1, dtype="float32", name="raw")(model.get_layer("detections").input)
     return keras.Model(model.input, raw, name=f"{model.name}_raw")
+
+
+def learning(model: keras.Model) -> keras.Model:
+    """What the loss of a classifier or a detector is computed from: `logits_model` or `raw_model`."""
+    return raw_model(model) if detects(model) else logits_model(model)

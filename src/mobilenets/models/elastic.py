@@ -3,6 +3,9 @@
 Slimmable networks (arXiv 1812.08928, 1903.05134). The builder makes every sub-network as the ordinary model that it is;
 of its variables, only the shapes are used to cut what it computes with out of the widest network's. Only the moving
 statistics of batch normalization cannot be shared: every sub-network has its own.
+
+Variables are found by the names of their layers: a detector for smaller images may lack its coarsest maps, and whatever
+belongs to them.
 """
 
 import zipfile
@@ -13,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network, check, effective_resolution, network
+from mobilenets.architectures import HEADS, Head, Network, check, effective_resolution, network
 from mobilenets.errors import UserError
 from mobilenets.files import write_arrays
 from mobilenets.models import keras
-from mobilenets.models.builder import classifier, logits_model
+from mobilenets.models.detector import built, classes_of, learning
 from mobilenets.models.saving import load_model
 
 ops = keras.ops
@@ -33,16 +36,16 @@ class SubNetwork(keras.Model):
     Trained, it trains the wider one. The statistics of batch normalization are its own.
 
     Args:
-        whole: the widest network; a model with the classifier's variables.
-        own: a classifier of the same table, none of its variables larger.
-        logits: whether it gives logits instead of probabilities.
+        whole: the widest network; a classifier or a detector, or a model with the variables of one.
+        own: one of the same table and head, none of its variables larger.
+        logits: whether it gives what a loss is computed from, logits or a detector's raw output.
     """
 
     def __init__(self, whole: keras.Model, own: keras.Model, logits: bool = False) -> None:
         super().__init__(name=f"{own.name}_sub")
         self.whole = whole
         # Neither is a layer of this one: their variables are told below.
-        network = logits_model(own) if logits else own
+        network = learning(own) if logits else own
         self._parts = lambda: (own, network)
         self.jit_compile = keras.backend.backend() == "jax"
         self.built = True
@@ -61,7 +64,7 @@ class SubNetwork(keras.Model):
         return self.own.non_trainable_variables
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Computes (batch, classes) of images (batch, height, width, channels), 0..255.
+        """Computes what the ordinary model does of images (batch, height, width, channels), 0..255.
 
         Images of another size than the network's are resized, as ``resolution_multiplier`` does inside a model.
         """
@@ -70,17 +73,29 @@ class SubNetwork(keras.Model):
         if size[0] and tuple(images.shape[1:3]) != size:
             images = ops.image.resize(ops.cast(images, "float32"), size, data_format="channels_last")
         statistics = [variable.value for variable in network.non_trainable_variables]
-        outputs, _ = network.stateless_call(self.slices(), statistics, images, training=training)
+        slices = self.slices(network.trainable_variables)
+        outputs, _ = network.stateless_call(slices, statistics, images, training=training)
+        if training:
+            # What takes no part would have no gradient on TensorFlow and PyTorch, not even 0, and Keras leaves such
+            # variables out of a step: they would lose what other networks' gradients have added up for them.
+            for variable in self._unused():
+                outputs = outputs + 0.0 * ops.sum(ops.convert_to_tensor(variable))
         return outputs
 
-    def slices(self) -> list:
-        """What this network computes with instead of its own trainable variables, in their order."""
-        wide = self.whole.trainable_variables
-        return [first(variable, like.shape) for variable, like in zip(wide, self.own.trainable_variables, strict=True)]
+    def slices(self, like: list) -> list:
+        """What this network computes with instead of variables of its own, in their order."""
+        wide = {variable.path: variable for variable in self.whole.trainable_variables}
+        return [first(wide[variable.path], variable.shape) for variable in like]
+
+    def _unused(self) -> list:
+        """The widest network's variables of layers that this one lacks."""
+        known = {variable.path for variable in self.own.trainable_variables}
+        return [variable for variable in self.whole.trainable_variables if variable.path not in known]
 
     def extract(self) -> keras.Model:
         """The ordinary model, given copies of the weights; it has the statistics already."""
-        for variable, value in zip(self.own.trainable_variables, self.slices(), strict=True):
+        own = self.own.trainable_variables
+        for variable, value in zip(own, self.slices(own), strict=True):
             variable.assign(np.array(ops.convert_to_numpy(value)))
         return self.own
 
@@ -94,19 +109,25 @@ def first(variable: Any, shape: tuple[int, ...]) -> Any:
 
 
 class Elastic:
-    """A classifier that runs at several widths and resolutions.
+    """A classifier or a detector that runs at several widths and resolutions.
 
     Args:
-        model: the widest, for the largest images; of `mobilenets.models.classifier`.
+        model: the widest, for the largest images; of `mobilenets.models.classifier` or `mobilenets.models.detector`.
         network: its table.
         width_multiplier: of it.
         statistics: of batch normalization, of every other width and resolution that was trained.
+        head: a detector's, or None.
     """
 
     def __init__(
-        self, model: keras.Model, network: Network, width_multiplier: float, statistics: Mapping[Member, list]
+        self,
+        model: keras.Model,
+        network: Network,
+        width_multiplier: float,
+        statistics: Mapping[Member, list],
+        head: Head | None = None,
     ) -> None:
-        self.model, self.network = model, network
+        self.model, self.network, self.head = model, network, head
         self.widest: Member = (width_multiplier, model.input_shape[1])
         self.statistics = dict(statistics)
         self._made: dict[Member, SubNetwork] = {}
@@ -125,8 +146,9 @@ class Elastic:
                 to whole pixels, must have been trained.
 
         Returns:
-            A model from pixel values 0..255, (batch, height, width, channels), to probabilities (batch, classes). It
-            resizes images that are larger than rho says.
+            A model from pixel values 0..255, (batch, height, width, channels), to probabilities (batch, classes) or,
+            of a detector, to boxes and scores (batch, locations, 4 + classes). It resizes images that are larger than
+            rho says.
 
         Raises:
             UserError: no such network was trained; names the nearest.
@@ -140,7 +162,7 @@ class Elastic:
         if member == self.widest:
             return self.model
         if member not in self._made:
-            made = sub_network(self.model, self.model.output_shape[-1], self.network, *member)
+            made = self.blank(member)
             if member not in self.statistics:
                 alpha, size = min(self.members, key=lambda known: _distance(known, member))
                 raise UserError(
@@ -151,8 +173,12 @@ class Elastic:
             self._made[member] = made
         return self._made[member]
 
+    def blank(self, member: Member) -> SubNetwork:
+        """A narrower network, trained or not, without statistics; see `sub_network`."""
+        return sub_network(self.model, classes_of(self.model), self.network, *member, head=self.head)
+
     def extract(self, member: Member) -> keras.Model:
-        """An ordinary classifier with copies of the weights."""
+        """An ordinary model with copies of the weights."""
         return self.model if member == self.widest else self.sub(member).extract()
 
 
@@ -161,16 +187,25 @@ def _distance(known: Member, wanted: Member) -> float:
 
 
 def sub_network(
-    whole: keras.Model, classes: int, network: Network, width_multiplier: float, size: int, logits: bool = False
+    whole: keras.Model,
+    classes: int,
+    network: Network,
+    width_multiplier: float,
+    size: int,
+    logits: bool = False,
+    head: Head | None = None,
 ) -> SubNetwork:
     """A narrower network of a widest one; see `SubNetwork`.
 
     Raises:
         UserError: it would not be narrower.
     """
-    own = classifier(network, (size, size, whole.input_shape[3]), classes, width_multiplier)
-    for variable, like in zip(whole.trainable_variables, own.trainable_variables, strict=True):
-        if any(most < side for most, side in zip(variable.shape, like.shape, strict=True)):
+    own = built(network, head, (size, size, whole.input_shape[3]), classes, width_multiplier)
+    known = {variable.path: variable.shape for variable in whole.trainable_variables}
+    for like in own.trainable_variables:
+        if like.path not in known:
+            raise UserError(f"{size} pixels need layers that there are no weights of")
+        if any(most < side for most, side in zip(known[like.path], like.shape, strict=True)):
             raise UserError(f"alpha {width_multiplier:g} is wider than the weights there are")
     return SubNetwork(whole, own, logits)
 
@@ -212,17 +247,18 @@ def load_elastic(directory: Path | str) -> Elastic:
         UserError: it is unusable, or a model of one width and resolution.
     """
     directory = Path(directory)
-    card = cards.read_classifier(directory, "choosing a width or resolution")
+    card = cards.read_card(directory)
     alpha = card.get("width_multiplier")
     about = card.get("elastic")
     if not about:
         raise UserError(
             f"{directory}: has one width and one resolution; train several, as --alpha 0.25..1 --size 96..224"
         )
-    table = cards.as_trained(network(card["network"]), card, directory, alpha)
+    head = HEADS.get(str(card.get("head")))
+    table = cards.as_trained(network(card["network"]), card, directory, alpha, head)
     model = load_model(directory)
     others = [member for member in load_members(card, directory) if member != (alpha, model.input_shape[1])]
-    return Elastic(model, table, alpha, _load_statistics(directory / cards.ELASTIC, others))
+    return Elastic(model, table, alpha, _load_statistics(directory / cards.ELASTIC, others), head)
 
 
 def load_members(card: dict[str, Any], directory: Path) -> list[Member]:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.data import ImageData
 from mobilenets.errors import UserError
-from mobilenets.evaluation.evaluate import evaluate_model, evaluation_data, publish
-from mobilenets.evaluation.inference import predictor
+from mobilenets.evaluation.evaluate import publish
 from mobilenets.models import keras
 from mobilenets.models.elastic import Elastic, Member, load_elastic
 from mobilenets.models.saving import save_model
 from mobilenets.training.calibrated import calibrated
+from mobilenets.training.kinds import Kind, kind_of
 from mobilenets.training.settings import Settings
 
 
@@ -51,28 +50,28 @@ def extract(
     _require_inside(member, elastic.members, directory)
     if (out / cards.CARD).exists() and not overwrite:
         raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
-    data = evaluation_data(card)
-    model = _model(elastic, member, card, data, directory)
-    made = cards.begin(elastic.network, *member, card["classes"], command) | {
+    kind = kind_of(card)
+    model = _model(elastic, member, card, kind, directory)
+    made = cards.begin(elastic.network, *member, card["classes"], command, head=elastic.head) | {
         "data": card["data"],
         "training": card.get("training", {}),
         "extracted_from": str(directory),
     }
     cards.clear(out)
     save_model(model, out / cards.MODEL)
-    made["metrics"] = evaluate_model(predictor(model), data, out, member[1])
+    made["metrics"] = kind.evaluate(model, out, member[1])
     publish(out, made)
     return made, member in elastic.members
 
 
-def _model(elastic: Elastic, member: Member, card: dict[str, Any], data: ImageData, directory: Path) -> keras.Model:
+def _model(elastic: Elastic, member: Member, card: dict[str, Any], kind: Kind, directory: Path) -> keras.Model:
     if member in elastic.members:
         return elastic.extract(member)
-    if not len(data.train):
+    if not len(kind.data.train):
         raise UserError(f"{directory}: its card names no images to train on, which a width between others needs")
     known = {field.name for field in fields(Settings)}
     settings = Settings(**{key: value for key, value in card.get("training", {}).items() if key in known})
-    return calibrated(elastic, member, data, settings)
+    return calibrated(elastic, member, kind, settings)
 
 
 def _require_inside(member: Member, members: list[Member], directory: Path) -> None:

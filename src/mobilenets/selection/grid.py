@@ -115,6 +115,7 @@ def grid(
     directory, plan = Path(directory), plan or Plan()
     out = directory / cards.GRID if out is None else Path(out)
     wanted = plan.files()
+    cards.read_classifier(directory, "grid")
     elastic, card = load_elastic(directory), cards.read_card(directory)
     members = plan.members(elastic.members, directory)
     data = evaluation_data(card)

@@ -1,29 +1,20 @@
 """What remains to be done when the weights of several widths and resolutions are trained: statistics, and measuring."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from mobilenets.architectures import cost, write_out
-from mobilenets.data import ImageData
-from mobilenets.data.loader import EvaluationBatches
-from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.architectures import cost, layers_of
 from mobilenets.models import keras
-from mobilenets.models.elastic import Elastic, Member, statistics_of, sub_network
+from mobilenets.models.elastic import Elastic, Member, statistics_of
 from mobilenets.models.statistics import recalibrate
-from mobilenets.training.fit import training_batches
+from mobilenets.training.kinds import Kind
 from mobilenets.training.settings import Settings
-
-BATCHES = 16  # of images to train on, whose statistics a network gets
 
 
 def calibrate(
     elastic: Elastic,
     members: list[Member],
-    data: ImageData,
+    kind: Kind,
     settings: Settings,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -35,12 +26,13 @@ def calibrate(
     Args:
         elastic: gets the statistics.
         members: widths and resolutions.
-        data: what it was trained on.
+        kind: of the models, with what they were trained on.
         settings: how.
         progress: called with what is being done, how many of them are done, and how many there are.
 
     Returns:
-        For each its ``width_multiplier``, ``resolution``, ``macs``, ``params`` and ``accuracy`` (0..1) on ``data.val``.
+        For each its ``width_multiplier``, ``resolution``, ``macs``, ``params`` and, 0..1 on the evaluation set,
+        ``accuracy`` or a detector's ``ap``.
     """
     rows = []
     for index, (alpha, size) in enumerate(members):
@@ -48,33 +40,23 @@ def calibrate(
             progress("widths and resolutions", index, len(members))
         model = elastic.model
         if (alpha, size) != elastic.widest:
-            model = calibrated(elastic, (alpha, size), data, settings)
+            model = calibrated(elastic, (alpha, size), kind, settings)
             elastic.statistics[alpha, size] = statistics_of(model)
-        outputs, labels = probabilities(predictor(model), EvaluationBatches(data.val, size, settings.batch_size))
-        layers = write_out(elastic.network, (size, size, 3), len(data.classes), alpha)
-        totals = cost(layers)
+        totals = cost(layers_of(elastic.network, elastic.head, (size, size, 3), len(kind.data.classes), alpha))
         rows.append(
             {
                 "width_multiplier": alpha,
                 "resolution": size,
                 "macs": totals.macs,
                 "params": totals.params,
-                "accuracy": round(float((outputs.argmax(axis=1) == labels).mean()), 6),
+                kind.score: round(float(kind.measure(model, size)[kind.score]), 6),
             }
         )
     return rows
 
 
-def calibrated(elastic: Elastic, member: Member, data: ImageData, settings: Settings) -> keras.Model:
+def calibrated(elastic: Elastic, member: Member, kind: Kind, settings: Settings) -> keras.Model:
     """The ordinary model of a width and a resolution, trained or between those trained, with statistics of its own."""
-    classes = elastic.model.output_shape[-1]
-    model = sub_network(elastic.model, classes, elastic.network, *member).extract()
-    recalibrate(model, _images(data, settings, member[1]))
+    model = elastic.blank(member).extract()
+    recalibrate(model, kind.shown(settings, member[1]))
     return model
-
-
-def _images(data: ImageData, settings: Settings, size: int) -> Iterator[np.ndarray]:
-    """Some batches as they are trained on, in an order that no epoch has."""
-    settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)), mixup=0.0)
-    batches = training_batches(data, settings, size).epoch(settings.epochs)
-    return (images for images, _, _ in islice(batches, BATCHES))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network
+from mobilenets.architectures import Head, Network
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
@@ -21,6 +21,7 @@ from mobilenets.training.calibrated import calibrate
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
 from mobilenets.training.fit import class_weights, fit
+from mobilenets.training.kinds import Classifiers
 from mobilenets.training.loop import Result
 from mobilenets.training.optimizer import DECAYS, peak_rate
 from mobilenets.training.progress import Reporter
@@ -77,7 +78,7 @@ def train(
     if not len(data.train):
         raise UserError(f"{data.source}: no image is left to train on; take a --val-fraction below 1")
     out = Path(out)
-    alphas, sizes = _several(width_multiplier), _several(size or data.native_size or network.resolution)
+    alphas, sizes = listed(width_multiplier), listed(size or data.native_size or network.resolution)
     width_multiplier, size = alphas[-1], sizes[-1]
     members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
     several = len(members) > 1
@@ -132,7 +133,7 @@ def train(
     if several:
         made = Elastic(model, network, width_multiplier, {})
         with reporter(0, 0) as report:
-            card["elastic"] = {"members": calibrate(made, members, data, settings, report.count)}
+            card["elastic"] = {"members": calibrate(made, members, Classifiers(data), settings, report.count)}
         save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)
@@ -141,18 +142,18 @@ def train(
     return card
 
 
-def _several(values: Any) -> list:
+def listed(values: Any) -> list:
     """One number or several, ascending, each once."""
     return sorted(set(values)) if isinstance(values, Sequence) else [values]
 
 
-def require_elastic(network: Network, settings: Settings) -> None:
+def require_elastic(network: Network, settings: Settings, head: Head | None = None) -> None:
     """Checks that a network can be trained for several widths or resolutions, as the settings ask.
 
     Raises:
         UserError: says why not.
     """
-    if not network.pool:
+    if not network.pool and head is None:
         raise UserError(f"{network.title}: its dense layers fit one resolution; give one --alpha and one --size")
     if network.channels:
         raise UserError("--weights: of a pruned model no narrower network can be made; give one --alpha and one --size")

@@ -1,15 +1,14 @@
 """The whole of ``mobilenets train --task detect``: data and settings in, a model directory out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.architectures import DETECTION_SIZE, Head, Network
-from mobilenets.data.box_augment import BoxAugment
 from mobilenets.data.box_augment_sheet import augmented_sheet
-from mobilenets.data.box_loader import BoxBatches, BoxEvaluationBatches
+from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
 from mobilenets.evaluation.detection import measure_boxes
@@ -18,11 +17,16 @@ from mobilenets.evaluation.evaluate import publish
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
 from mobilenets.models.detector import detector, in_head, raw_model
+from mobilenets.models.elastic import Elastic, Member, save_statistics
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import as_trained, start_from
+from mobilenets.training.box_batches import box_augment, box_batches
 from mobilenets.training.box_losses import loss_of
+from mobilenets.training.calibrated import calibrate
 from mobilenets.training.checkpoint import State
-from mobilenets.training.classify import describe, finish, prepare, require_epoch
+from mobilenets.training.classify import describe, finish, listed, prepare, require_elastic, require_epoch
+from mobilenets.training.elastic import PASSES, Sandwich
+from mobilenets.training.kinds import Detectors
 from mobilenets.training.loop import Result, Task, learn
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
@@ -50,8 +54,8 @@ def train_detector(
     out: Path | str,
     network: Network,
     head: Head,
-    width_multiplier: float = 1.0,
-    size: int | None = None,
+    width_multiplier: float | Sequence[float] = 1.0,
+    size: int | Sequence[int] | None = None,
     settings: Settings | None = None,
     *,
     weights: Path | str | None = None,
@@ -64,13 +68,17 @@ def train_detector(
 ) -> dict[str, Any]:
     """Trains a detector and writes its model directory.
 
+    Given several widths or resolutions, it trains one set of weights for all of them; see
+    `mobilenets.training.classify.train`.
+
     Args:
         data: of `mobilenets.data.box_folder.load_boxes`.
         out: the directory to write; it must not hold a model yet, unless ``overwrite``.
         network: of `mobilenets.architectures`.
         head: of `mobilenets.architectures.HEADS`.
-        width_multiplier: alpha > 0.
-        size: pixels of the side of the square that images are stretched to; None takes those of the data set, or 320.
+        width_multiplier: alpha > 0, or several.
+        size: pixels of the side of the square that images are stretched to, or several; None takes those of the data
+            set, or 320.
         settings: how to train; None takes the defaults, and 8 images a step. Without a learning rate, SGD's is 0.05 for
             8 images, in proportion for others.
         weights: a ``.keras`` file or model directory to start from, of a classifier or a detector, or ``imagenet``.
@@ -98,7 +106,10 @@ def train_detector(
         raise UserError(f"{data.source}: no object is left to train on; take a --val-fraction below 1")
     if not data.val.objects:
         raise UserError(f"{data.source}: no object is left to measure on; take a larger --val-fraction")
-    size = size or data.native_size or DETECTION_SIZE
+    alphas, sizes = listed(width_multiplier), listed(size or data.native_size or DETECTION_SIZE)
+    width_multiplier, size = alphas[-1], sizes[-1]
+    members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
+    several = len(members) > 1
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
     if settings.learning_rate is None and settings.optimizer == "sgd":
         settings = replace(settings, learning_rate=usual_rate(settings))
@@ -106,8 +117,8 @@ def train_detector(
         "task": cards.DETECT,
         "network": network.name,
         "head": head.name,
-        "alpha": width_multiplier,
-        "size": size,
+        "alpha": alphas if several else width_multiplier,
+        "size": sizes if several else size,
         "weights": str(weights) if weights else None,
         "source": data.source,
         "data": data_options or {},
@@ -116,6 +127,8 @@ def train_detector(
     }
     keras.utils.set_random_seed(settings.seed)
     network = as_trained(network, weights, width_multiplier, head) if weights else network
+    if several:
+        require_elastic(network, settings, head)
     model = detector(network, head, (size, size, 3), len(data.classes), width_multiplier)
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
@@ -125,16 +138,22 @@ def train_detector(
         return Reporter(epochs, steps, quiet)
 
     logs = out / "tensorboard" if tensorboard else None
-    result = fit_detector(model, data, settings, out, state, reporter, logs, bool(weights))
+    elastic = (network, head, members) if several else None
+    result = fit_detector(model, data, settings, out, state, reporter, logs, bool(weights), elastic)
     require_epoch(result, settings, weights)
     card = cards.begin(network, width_multiplier, size, data.classes, command, head=head)
     card |= describe(data, settings, weights, result, data_options)
     for name in UNUSED:
         del card["training"][name]
+    if several:
+        made = Elastic(model, network, width_multiplier, {}, head)
+        with reporter(0, 0) as report:
+            card["elastic"] = {"members": calibrate(made, members, Detectors(data), settings, report.count)}
+        save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_detector(predictor(model), data, out, size)
     sheet = out / "pictures" / "augmented.png"
-    augmented_sheet(data, sheet, min(size, PICTURE), _augment(data, settings), settings.seed)
+    augmented_sheet(data, sheet, min(size, PICTURE), box_augment(data, settings), settings.seed)
     publish(out, card)
     finish(out, result, f"AP50 {card['metrics']['ap50']:.1%}", settings, weights)
     return card
@@ -154,15 +173,18 @@ def fit_detector(
     reporter: Callable[[int, int], Reporter] = Reporter,
     tensorboard: Path | None = None,
     from_weights: bool = False,
+    elastic: tuple[Network, Head, Sequence[Member]] | None = None,
 ) -> Result:
     """Trains a detector in place: `mobilenets.training.fit.fit` for data with boxes; arguments as there.
+
+    ``elastic`` tells the head as well.
 
     Raises:
         UserError: the disk is full, or an image can no longer be read.
     """
     return learn(
         model,
-        lambda: _task(model, data, settings),
+        lambda: _task(model, data, settings, elastic),
         settings,
         directory,
         state,
@@ -174,11 +196,12 @@ def fit_detector(
     )
 
 
-def _augment(data: BoxData, settings: Settings) -> BoxAugment:
-    return BoxAugment(flip=data.flip if settings.flip is None else settings.flip, mosaic=settings.mosaic)
-
-
-def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
+def _task(
+    model: keras.Model,
+    data: BoxData,
+    settings: Settings,
+    elastic: tuple[Network, Head, Sequence[Member]] | None,
+) -> Task:
     size = model.input_shape[1]
     networks, predict = raw_model(model), predictor(model)
     evaluation = BoxEvaluationBatches(data.val, size, BATCH)
@@ -187,14 +210,12 @@ def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
         metrics = measure_boxes(found_in(predict, evaluation, data.val.sizes), data.val, data.classes)
         return {f"val_{name}": metrics[name] for name in ("ap", "ap50", "f1")}
 
+    def stepper(networks: keras.Model) -> Sandwich:
+        network, head, members = elastic
+        return Sandwich(networks, network, members, settings.seed, head=head)
+
     return Task(
-        batches=BoxBatches(
-            data.train,
-            size,
-            settings.batch_size,
-            seed=settings.seed,
-            augment=_augment(data, settings),
-        ),
+        batches=box_batches(data, settings, size),
         networks=networks,
         loss=loss_of(model),
         metrics=[],
@@ -202,4 +223,6 @@ def _task(model: keras.Model, data: BoxData, settings: Settings) -> Task:
         said=tuple(networks.output_shape[1:]),
         score=score,
         best="val_ap",
+        passes=PASSES if elastic else 1,
+        step=stepper if elastic else None,
     )

@@ -4,6 +4,9 @@ In every step the widest network learns from the labels at the largest resolutio
 images what it says of them, the narrowest always and others drawn at random, at resolutions drawn at random (sandwich
 rule and in-place distillation, arXiv 1903.05134, sections 3.2 and 3.3; resolutions, arXiv 1909.12978, section 3.2).
 Their gradients are added up before the weights change, so that a step needs no more memory than the widest network's.
+
+Narrower detectors learn the objects themselves: what the widest says, it says of its own locations, of which another
+resolution has others, fewer and with other anchors, so that its numbers mean nothing to them.
 """
 
 import logging
@@ -12,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import SMALL_IMAGE, Network
+from mobilenets.architectures import SMALL_IMAGE, Head, Network
 from mobilenets.data.images import resize
 from mobilenets.models import keras
 from mobilenets.models.builder import at_size
 from mobilenets.models.elastic import Member, SubNetwork, sub_network
 from mobilenets.models.layers import MultiQueryAttention
+from mobilenets.training.box_losses import loss_of
 
 ops = keras.ops
 # That images of a second size make TensorFlow trace a step once more is meant, and no user can act on it.
@@ -26,7 +30,7 @@ PASSES = 3  # networks a step: the widest, the narrowest and one drawn at random
 
 
 class Widest(keras.Model):
-    """The widest network; a step of training it tells its logits, besides its metrics."""
+    """The widest classifier; a step of training it tells its logits, besides its metrics."""
 
     def __init__(self, network: keras.Model) -> None:
         super().__init__(name=network.name)
@@ -46,40 +50,53 @@ class Sandwich:
     """Steps of training all the networks of a grid.
 
     Args:
-        widest: compiled.
+        widest: compiled; a `Widest`, or what `mobilenets.models.detector.raw_model` makes of a detector.
         network: the table.
         members: the networks that can be drawn, the widest at the largest resolution among them.
         seed: of what is drawn.
         passes: networks a step, at least 2.
+        head: a detector's, or None.
     """
 
     def __init__(
-        self, widest: Widest, network: Network, members: Sequence[Member], seed: int, passes: int = PASSES
+        self,
+        widest: keras.Model,
+        network: Network,
+        members: Sequence[Member],
+        seed: int,
+        passes: int = PASSES,
+        head: Head | None = None,
     ) -> None:
-        self._widest, self._network, self._seed, self._passes = widest, network, seed, passes
-        self._classes = widest.network.get_layer("logits").units
-        self._fixed = any(isinstance(layer, MultiQueryAttention) for layer in widest.network.layers)
+        self._widest, self._network, self._seed, self._passes, self._head = widest, network, seed, passes, head
+        if head:
+            self._whole, self._classes = widest, widest.output_shape[-1] - 4 - head.background
+        else:
+            self._whole = widest.network
+            self._classes = self._whole.get_layer("logits").units
+        # Every size of a detector has locations of its own.
+        self._fixed = bool(head) or any(isinstance(layer, MultiQueryAttention) for layer in self._whole.layers)
         self._members = sorted(members)
         self._made: dict[Any, SubNetwork] = {}
 
     def __call__(
-        self, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, place: tuple[int, int]
+        self, images: np.ndarray, told: np.ndarray, weights: np.ndarray | None, place: tuple[int, int]
     ) -> dict[str, float]:
         """One step.
 
         Args:
             images: (batch, size, size, channels), 0..255, of the largest resolution.
-            labels: what the widest is told of them.
+            told: what the widest is told of them: labels, or objects, whose boxes are the same at every size.
             weights: (batch,), or None where all count alike.
             place: epoch and step, on which alone depends what is drawn.
 
         Returns:
-            The widest network's ``loss`` and ``accuracy`` on them.
+            The widest network's ``loss`` and metrics on them.
         """
-        results = self._widest.train_on_batch(images, labels, weights, return_dict=True)
-        wanted = np.asarray(ops.convert_to_numpy(results.pop("logits")), np.float32)[:, : self._classes]
+        results = self._widest.train_on_batch(images, told, weights, return_dict=True)
+        if not self._head:
+            told = np.asarray(ops.convert_to_numpy(results.pop("logits")), np.float32)[:, : self._classes]
         for member in self._drawn(place):
-            self._sub(member).train_on_batch(_at_size(images, member[1]), wanted, weights)
+            self._sub(member).train_on_batch(_at_size(images, member[1]), told, weights)
         return results
 
     def _drawn(self, place: tuple[int, int]) -> list[Member]:
@@ -100,15 +117,13 @@ class Sandwich:
         form = "small" if size < SMALL_IMAGE else "usual"  # whose stems step differently
         key = (alpha, size if self._fixed else form)
         if key not in self._made:
-            whole = self._widest.network
-            own = sub_network(whole, self._classes, self._network, *member).own
-            sub = SubNetwork(whole, own if self._fixed else at_size(own, None), logits=True)
-            policies = {layer.name: layer.dtype_policy for layer in whole.layers}
+            own = sub_network(self._whole, self._classes, self._network, *member, head=self._head).own
+            sub = SubNetwork(self._whole, own if self._fixed else at_size(own, None), logits=True)
+            policies = {layer.name: layer.dtype_policy for layer in self._whole.layers}
             for layer in sub.own.layers:
                 layer.dtype_policy = policies.get(layer.name, layer.dtype_policy)
-            sub.compile(
-                optimizer=self._widest.optimizer, loss=_divergence, jit_compile=keras.backend.backend() == "jax"
-            )
+            loss = loss_of(own) if self._head else _divergence
+            sub.compile(optimizer=self._widest.optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
             self._made[key] = sub
         return self._made[key]
 
