@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mobilenets.errors import UserError
+from mobilenets.evaluation.chosen import METRICS
 from mobilenets.selection import table
 from mobilenets.selection.grid_pictures import compared, draw_front, draw_maps
 from mobilenets.selection.grid_report import render
@@ -29,7 +30,7 @@ def silent():
         yield
 
 
-def row(alpha, size, precision, target):
+def row(alpha, size, precision, target, task="classify"):
     ratio = alpha * size / 14 * (0.6 if precision == "int8" else 1) * (1 + list(TARGETS).index(target))
     accuracy = 0.8 + 0.1 * alpha + 0.05 * min(size / 28, 1 + size / 1000) - (0.0123 if precision == "int8" else 0)
     return {
@@ -39,7 +40,7 @@ def row(alpha, size, precision, target):
         "target": target,
         "runtime": TARGETS[target],
         "threads": 2,
-        **{column: round(accuracy, 6) for column in table.METRICS.values()},
+        **{column: round(accuracy, 6) for column in METRICS[task].values()},
         "ratio": ratio,
         "ratio_least": ratio * 0.9,
         "ratio_most": ratio * 1.25,
@@ -52,13 +53,21 @@ def row(alpha, size, precision, target):
     }
 
 
-def make(directory, alphas=(0.25, 0.5), sizes=(16, 28), kinds=("float32", "int8"), targets=tuple(TARGETS), **more):
+def make(
+    directory,
+    alphas=(0.25, 0.5),
+    sizes=(16, 28),
+    kinds=("float32", "int8"),
+    targets=tuple(TARGETS),
+    task="classify",
+    **more,
+):
     """Writes a grid; returns what was written."""
-    rows = [
-        row(*of) for of in np.array(np.meshgrid(alphas, sizes, kinds, targets, indexing="ij"), object).reshape(4, -1).T
-    ]
+    every = np.array(np.meshgrid(alphas, sizes, kinds, targets, indexing="ij"), object).reshape(4, -1).T
+    rows = [row(*of, task) for of in every]
     grid = {
         "format": 1,
+        "task": task,
         "run": "runs/fashion",
         "network": "v1",
         "classes": 10,
@@ -126,6 +135,21 @@ def test_a_full_grid(tmp_path, monkeypatch):
         assert expected in page.text, expected
     assert page.tags.count("img") == 2
     assert str(tmp_path) not in page.source
+
+
+def test_a_detector_is_measured_by_its_ap(tmp_path):
+    make(tmp_path, task="detect")
+    page = Page(render(tmp_path))
+    assert page.headings[2] == "AP against latency"
+    assert "Highest AP 90.0 % 2.00 ms" in page.text
+    assert "beats in both AP and latency" in page.text
+    for word in ("ccura", "known to about"):  # an AP is no share of the images
+        assert word not in page.text
+    assert page.tags.count("img") == 2
+    for spoil in ({"task": "classify"}, {"task": ["detect"]}, {"task": "segment"}):
+        change(tmp_path, lambda grid, spoil=spoil: grid.update(spoil))
+        with pytest.raises(UserError, match="damaged"):
+            render(tmp_path)
 
 
 def test_only_the_front_is_in_the_table(tmp_path):

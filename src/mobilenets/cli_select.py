@@ -91,7 +91,13 @@ def choose(
     memory_mb: Annotated[
         float | None, typer.Option(help="To load and run it (1 MB = 10⁶ bytes).", show_default=False)
     ] = None,
-    metric: Annotated[str, typer.Option(help="To be best in: accuracy, precision, recall or f1.")] = "accuracy",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="To be best in: accuracy, precision, recall or f1; of a detector ap, ap50 or f1.",
+            show_default="accuracy, or ap",
+        ),
+    ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="litert, onnxruntime, openvino or tensorflow.", show_default="any")
     ] = None,

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets.display import console, millions, table
-from mobilenets.evaluation.chosen import METRICS, STAGES
-from mobilenets.evaluation.report import RUNTIMES as TITLES
+from mobilenets.evaluation.chosen import STAGES, TITLES, metrics_of
+from mobilenets.evaluation.report import RUNTIMES
 from mobilenets.selection.budget import LIMITS
+from mobilenets.selection.table import score, score_title
 
 
 def show_grid(found: dict[str, Any]) -> None:
     """Prints the Pareto front of each runtime."""
-    result = table("runtime", ">α", ">pixels", "precision", ">accuracy", ">latency", ">size", ">memory", ">MACs")
+    title = score_title(found["rows"])
+    result = table("runtime", ">α", ">pixels", "precision", f">{title}", ">latency", ">size", ">memory", ">MACs")
     before = None
     rows = [row for row in found["rows"] if row["pareto"]]
     for row in sorted(rows, key=lambda row: (row["runtime"], row["latency_ms"])):
@@ -19,11 +21,11 @@ def show_grid(found: dict[str, Any]) -> None:
             result.add_section()
         first, before = row["runtime"] != before, row["runtime"]
         result.add_row(
-            TITLES.get(row["runtime"], row["runtime"]) if first else "",
+            RUNTIMES.get(row["runtime"], row["runtime"]) if first else "",
             f"{row['width_multiplier']:g}",
             str(row["resolution"]),
             row["precision"],
-            f"{row['accuracy']:.2%}",
+            f"{score(row):.2%}",
             f"{row['latency_ms']:.3g} ms",
             f"{row['file_bytes'] / 1e3:,.0f} kB",
             "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:,.1f} MB",
@@ -31,8 +33,8 @@ def show_grid(found: dict[str, Any]) -> None:
         )
     console().print(result)
     print(
-        f"{len(found['rows'])} files measured, {len(rows)} shown: in its runtime, no other is both faster and more "
-        f"accurate\n{found['images']:,} images; latency of one image, {_threads(found['rows'][0])}"
+        f"{len(found['rows'])} files measured, {len(rows)} shown: in its runtime, no other is faster and has a higher "
+        f"{title}\n{found['images']:,} images; latency of one image, {_threads(found['rows'][0])}"
     )
 
 
@@ -54,13 +56,14 @@ def show_choice(found: dict[str, Any]) -> None:
 def show_chosen(found: dict[str, Any]) -> None:
     """Prints the table of a choice: what was chosen, the stages behind it, the next best, and what more would buy."""
     metric, published = found["metric"], found.get("published", False)
+    key = metrics_of(found["winner"])[metric]
     # Published networks are all measured in the same precision and runtime.
     result = table(
         "", *(("network",) if published else ()), ">α", ">pixels", *(() if published else ("precision", "runtime"))
     )
     for column in result.columns:
         column.no_wrap = True
-    for name in (metric, "latency", "size", "memory", "MACs"):
+    for name in (TITLES.get(metric, metric), "latency", "size", "memory", "MACs"):
         result.add_column(name, justify="right", no_wrap=True)
 
     def add(what: str, row: dict[str, Any]) -> None:
@@ -70,8 +73,8 @@ def show_chosen(found: dict[str, Any]) -> None:
             *((row["network"].replace("_", "-"),) if published else ()),
             f"{row['width_multiplier']:g}",
             str(row["resolution"]),
-            *(() if published else (row["precision"], TITLES.get(row["runtime"], row["runtime"]))),
-            f"{row[METRICS[metric]]:.1%}" if published else f"{row[METRICS[metric]]:.2%}",
+            *(() if published else (row["precision"], RUNTIMES.get(row["runtime"], row["runtime"]))),
+            f"{row[key]:.1%}" if published else f"{row[key]:.2%}",
             f"{row['latency_ms']:.3g} ms",
             f"{row['file_bytes'] / 1e3:,.0f} kB",
             "" if memory is None else f"{memory / 1e6:,.1f} MB",
@@ -97,10 +100,11 @@ def _threads(row: dict[str, Any]) -> str:
 
 def _where(found: dict[str, Any], published: bool) -> None:
     winner, threads = found["winner"], _threads(found["winner"])
+    runtime = RUNTIMES.get(winner["runtime"], winner["runtime"])
     if published:
         print(
             f"accuracy: ImageNet, as published ({found['source']}); latency: of a float32 file for "
-            f"{TITLES.get(winner['runtime'], winner['runtime'])} with random weights on {found['processor']}, {threads}"
+            f"{runtime} with random weights on {found['processor']}, {threads}"
         )
         print(
             f"next    mobilenets train photos/ --net {winner['network'].replace('_', '-')} "
@@ -114,4 +118,4 @@ def _where(found: dict[str, Any], published: bool) -> None:
 
 def metric_of(found: dict[str, Any]) -> str:
     """What the metric was measured on."""
-    return f"{found['metric']}: of the file on {found['images']:,} images"
+    return f"{TITLES.get(found['metric'], found['metric'])}: of the file on {found['images']:,} images"

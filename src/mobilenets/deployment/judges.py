@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mobilenets import card as cards
 from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
@@ -100,3 +101,8 @@ class DetectorJudge:
         found = np.full(len(self.classes), LEAST, np.float32)
         np.maximum.at(found, boxes[:, 5].astype(np.int64), boxes[:, 4])
         return found
+
+
+def judge_of(card: dict[str, Any], data: ImageData | BoxData, size: int) -> Judge:
+    """The judge of a card's task, on images of ``size`` pixels."""
+    return DetectorJudge(data, size) if card["task"] == cards.DETECT else ClassifierJudge(data, size, cards.crop(card))

@@ -6,11 +6,15 @@ from typing import Any
 from mobilenets.evaluation import formats
 
 METRICS = {
-    "accuracy": "accuracy",
-    "precision": "macro_precision",
-    "recall": "macro_recall",
-    "f1": "macro_f1",
-}  # what a user may ask for, and how a measured file's row calls it
+    "classify": {
+        "accuracy": "accuracy",
+        "precision": "macro_precision",
+        "recall": "macro_recall",
+        "f1": "macro_f1",
+    },
+    "detect": {"ap": "ap", "ap50": "ap50", "f1": "f1"},
+}  # what a user may ask for, the usual first, and how a measured file's row calls it
+TITLES = {"f1": "F1", "ap": "AP", "ap50": "AP50"}  # what people call those that are no words
 LIMITS = {
     "latency_ms": ("latency", formats.milliseconds, 1),
     "size_kb": ("size", formats.size, 1e3),
@@ -23,11 +27,24 @@ STAGES = {
 }
 
 
+def task_of(row: Mapping[str, Any]) -> str:
+    """The task, a key of `METRICS`, of a measured file's row."""
+    return "detect" if "ap" in row else "classify"
+
+
+def metrics_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """The `METRICS` of a measured file's row."""
+    return METRICS[task_of(row)]
+
+
 def chosen(entry: Any) -> dict[str, Any] | None:
     """What the template shows of a card's ``chosen``; None where it says nothing that makes sense."""
     if not isinstance(entry, Mapping) or not _is_row(entry.get("winner")):
         return None
-    column = METRICS.get(str(entry.get("metric")), "accuracy")
+    known = metrics_of(entry["winner"])
+    metric = str(entry.get("metric"))
+    metric = metric if metric in known else next(iter(known))
+    column, called = known[metric], TITLES.get(metric, metric)
     rows = [{"what": f"chosen, {_stage(entry)}" if entry.get("stage") else "chosen"} | entry["winner"]]
     for row in _list(entry.get("stages")):
         if _is_row(row) and row.get("stage") != entry.get("stage"):
@@ -41,7 +58,8 @@ def chosen(entry: Any) -> dict[str, Any] | None:
             told = write(needs * scale) if formats.is_number(needs) else "more"
             rows.append({"what": f"{title} {told} buys"} | step["row"])
     return {
-        "metric": "F1" if entry.get("metric") == "f1" else str(entry.get("metric", "accuracy")),
+        "metric": called,
+        "heading": called[0].upper() + called[1:],
         "rows": [row | {"value": row.get(column)} for row in rows],
         "limits": _limits(entry),
         "considered": formats.count(entry.get("considered")),

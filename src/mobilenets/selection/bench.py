@@ -11,23 +11,22 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import cost, write_out
+from mobilenets.architectures import cost, layers_of
 from mobilenets.data import ImageData
-from mobilenets.data.loader import EvaluationBatches
-from mobilenets.deployment.artifacts import check_probabilities, parts_of
+from mobilenets.data.boxes import BoxData
+from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.calibrate import calibration_images
+from mobilenets.deployment.judges import checked, judge_of
 from mobilenets.deployment.latency import interleaved
 from mobilenets.deployment.quicker import write_quicker
-from mobilenets.deployment.targets import TARGETS, Variant, Writer
+from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
 from mobilenets.deployment.worker import Worker, added
 from mobilenets.errors import UserError
-from mobilenets.evaluation import measure
-from mobilenets.evaluation.inference import probabilities
+from mobilenets.models.detector import classes_of
 from mobilenets.models.elastic import Elastic, Member
 from mobilenets.selection import table
 
 ROUNDS, SECONDS = 5, 0.2
-BATCH = 64  # images a call while accuracy is measured
 
 
 class Bench:
@@ -47,19 +46,19 @@ class Bench:
         self,
         elastic: Elastic,
         card: dict[str, Any],
-        data: ImageData,
+        data: ImageData | BoxData,
         threads: int,
         reference: str,
         rounds: int = ROUNDS,
         seconds: float = SECONDS,
     ) -> None:
-        self._elastic, self._data, self._threads = elastic, data, threads
+        self._elastic, self._threads = elastic, threads
         self._rounds, self._seconds = rounds, seconds
-        self._reference = Variant(reference, batch=TARGETS[reference].batch)
+        (self._reference,) = variants([reference], ["float32"], detector=elastic.head is not None)
         self._stack = ExitStack()
         self._began, self._count = time.perf_counter(), 0
         # One size after another: the images of one are in memory.
-        self._batches = _latest(lambda size: EvaluationBatches(data.val, size, BATCH, crop=cards.crop(card)))
+        self._judges = _latest(lambda size: judge_of(card, data, size))
         self._calibration = cache(lambda size: calibration_images(card, data, size))
 
     def __enter__(self) -> "Bench":
@@ -99,7 +98,8 @@ class Bench:
         """
         alpha, size = member
         about = {"width_multiplier": alpha, "resolution": size}
-        totals = cost(write_out(self._elastic.network, (size, size, 3), len(self._data.classes), alpha))
+        network, head, classes = self._elastic.network, self._elastic.head, classes_of(self._elastic.model)
+        totals = cost(layers_of(network, head, (size, size, 3), classes, alpha))
         writer = None if file else self._writer(member, any(variant.precision == "int8" for variant in wanted))
         rows, skipped = [], []
         with ExitStack() as stack:
@@ -150,9 +150,8 @@ class Bench:
         return Writer(self._elastic.extract(member), self._calibration(member[1]) if integer else ())
 
     def _evaluate(self, path: Path, worker: Worker, size: int) -> dict[str, float]:
-        outputs, labels = probabilities(worker, self._batches(size))
-        check_probabilities(path, outputs, len(self._data.classes))
-        found = table.columns(measure(outputs, labels, self._data.classes))
+        judge = self._judges(size)
+        found = table.columns(judge.run(checked(judge, path, worker))[1])
         return {name: round(value, 6) for name, value in found.items()}
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from mobilenets.deployment.runtimes import RUNTIMES
 from mobilenets.deployment.targets import PRECISIONS
 from mobilenets.errors import UserError
+from mobilenets.evaluation.chosen import METRICS, metrics_of, task_of
 from mobilenets.evaluation.formats import is_number
-from mobilenets.selection.table import METRICS, Row
+from mobilenets.selection.table import Row
 
 SLACK = 1.05  # times a budget that a file, measured again, may take: measuring is no more exact
 RUNNERS_UP = 4
@@ -56,7 +57,7 @@ class Budget:
         latency_ms: of one image, milliseconds; None for any, as with the others.
         size_kb: of the file with all that belongs to it, kilobytes (1,000 bytes).
         memory_mb: that loading and running it takes, megabytes (10⁶ bytes).
-        metric: of `METRICS`.
+        metric: of `METRICS`; None for the usual one, accuracy or a detector's AP.
         runtime: that it must run in; None for any.
         precision: of it; None for any.
     """
@@ -64,7 +65,7 @@ class Budget:
     latency_ms: float | None = None
     size_kb: float | None = None
     memory_mb: float | None = None
-    metric: str = "accuracy"
+    metric: str | None = None
     runtime: str | None = None
     precision: str | None = None
 
@@ -75,8 +76,9 @@ class Budget:
         for name, value in self.limits.items():
             if not is_number(value) or value <= 0:
                 raise UserError(f"--{name.replace('_', '-')} must be a number above 0, not {value}")
-        if self.metric not in METRICS:
-            raise UserError(f"--metric must be one of {', '.join(METRICS)}, not {self.metric!r}")
+        known = dict.fromkeys(name for names in METRICS.values() for name in names)
+        if self.metric is not None and self.metric not in known:
+            raise UserError(f"--metric must be one of {', '.join(known)}, not {self.metric!r}")
         if self.runtime is not None and self.runtime not in RUNTIMES:
             raise UserError(f"--runtime must be one of {', '.join(RUNTIMES)}, not {self.runtime!r}")
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -89,7 +91,20 @@ class Budget:
 
     def value(self, row: Row) -> float:
         """What the row shall be best in, 0..1."""
-        return row[METRICS[self.metric]]
+        known = metrics_of(row)
+        return row[known[self.metric or next(iter(known))]]
+
+    def about(self, task: str) -> "Budget":
+        """The same for files of a task, a key of `METRICS`: with the usual metric, where none is named.
+
+        Raises:
+            UserError: the metric is of another task.
+        """
+        known = METRICS[task]
+        if self.metric not in (None, *known):
+            what = "detectors" if task == "detect" else "classifiers"
+            raise UserError(f"--metric {self.metric}: of {what} one of {', '.join(known)} is measured")
+        return replace(self, metric=self.metric or next(iter(known)))
 
     def keeps(self, row: Row, slack: float = 1.0) -> bool:
         """Whether a file takes no more than ``slack`` times what it may."""
@@ -153,7 +168,7 @@ def pick(rows: Sequence[Row], budget: Budget) -> Choice:
     """Picks the best file that keeps a budget.
 
     Raises:
-        UserError: none does; says which limit is impossible, and what comes nearest.
+        UserError: none does; says which limit is impossible, and what comes nearest. Or its metric is of another task.
     """
     suited = [
         row for row in rows if budget.runtime in (None, row["runtime"]) and budget.precision in (None, row["precision"])
@@ -162,6 +177,7 @@ def pick(rows: Sequence[Row], budget: Budget) -> Choice:
         asked = " and ".join(filter(None, [budget.runtime, budget.precision]))
         known = ", ".join(sorted({f"{row['runtime']} {row['precision']}" for row in rows})) or "nothing"
         raise UserError(f"no file for {asked} was measured, but {known}; measure it with `mobilenets grid`")
+    budget = budget.about(task_of(suited[0]))
     fitting = sorted((row for row in suited if budget.keeps(row)), key=lambda row: _order(row, budget))
     if not fitting:
         raise UserError(_impossible(suited, budget))

@@ -87,6 +87,7 @@ def train_to_budget(
     out, settings = Path(out), settings or Settings()
     say = say or (lambda _: None)
     require_elastic(network, settings)
+    budget = budget.about(cards.CLASSIFY)
     plan = _plan(budget)
     stages = _Stages(out / cards.STAGES)
     stages.begin(

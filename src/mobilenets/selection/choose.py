@@ -9,6 +9,7 @@ from mobilenets import card as cards
 from mobilenets.deployment.export import export
 from mobilenets.deployment.machine import fingerprint
 from mobilenets.errors import UserError
+from mobilenets.evaluation.chosen import METRICS
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import sha256
 from mobilenets.models.elastic import load_members
@@ -19,7 +20,7 @@ from mobilenets.selection.extract import extract
 from mobilenets.selection.grid import again, same_machine
 
 TRIES = 5  # files that are measured again before the budget counts as too tight for what measuring can tell
-KEPT = ("network", "width_multiplier", "resolution", "precision", "target", "runtime", *table.METRICS.values())
+KEPT = ("network", "width_multiplier", "resolution", "precision", "target", "runtime")
 FIGURES = ("latency_ms", "file_bytes", "memory_bytes", "macs", "params", "threads")
 Report = Callable[[str, int, int], None]
 
@@ -54,10 +55,13 @@ def choose(
         What the card holds under ``chosen``, ``out``, and ``file``, the path of the exported file.
 
     Raises:
-        UserError: nothing fits, the grid is missing or of another model, or ``out`` cannot be used.
+        UserError: nothing fits, the grid is missing or of another model, or ``out`` cannot be used; or the model is a
+            detector, of which no table tells what it takes elsewhere.
     """
     directory = Path(directory)
     known = read_grid(directory, grid)
+    if device is not None and known.get("task") == cards.DETECT:
+        raise UserError(f"--device {device}: such tables are of classifiers, and {directory} is a detector")
     if out is None:
         out, overwrite = directory / cards.CHOSEN, True
     out = Path(out)
@@ -88,7 +92,7 @@ def read_grid(directory: Path, grid: Path | str | None) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, without a measurement or of another model.
     """
-    cards.read_classifier(directory, "choose")
+    cards.read_card(directory)
     path = (directory / cards.GRID if grid is None else Path(grid)) / table.GRID
     if not path.is_file():
         raise UserError(f"{path}: is missing; measure the networks with `mobilenets grid {directory}`")
@@ -166,7 +170,8 @@ def tell(choice: Choice, known: dict[str, Any], notes: list[str]) -> dict[str, A
 
 def figures(row: table.Row) -> dict[str, Any]:
     """What is told of a file."""
-    return {key: row[key] for key in (*KEPT, *FIGURES) if key in row}
+    columns = (column for names in METRICS.values() for column in names.values())
+    return {key: row[key] for key in (*KEPT, *columns, *FIGURES) if key in row}
 
 
 def write_chosen(

@@ -7,16 +7,17 @@ from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.data import ImageData
+from mobilenets.data.boxes import BoxData
 from mobilenets.deployment.latency import check_turns
 from mobilenets.deployment.machine import cores, fingerprint
 from mobilenets.deployment.subjects import writable
 from mobilenets.deployment.targets import TARGETS, Variant, variants
 from mobilenets.errors import UserError
-from mobilenets.evaluation.evaluate import evaluation_data
 from mobilenets.files import sha256
 from mobilenets.models.elastic import Member, load_elastic
 from mobilenets.selection import table
 from mobilenets.selection.bench import ROUNDS, SECONDS, Bench
+from mobilenets.training.kinds import kind_of
 
 Report = Callable[[str, int, int], None]
 # How a grid differs whose identity does.
@@ -52,14 +53,14 @@ class Plan:
     rounds: int = ROUNDS
     seconds: float = SECONDS
 
-    def files(self) -> list[Variant]:
-        """The files of one network.
+    def files(self, detector: bool = False) -> list[Variant]:
+        """The files of one network; ``detector`` tells whether it is one.
 
         Raises:
             UserError: one does not exist or cannot be written here, or a number is out of its range.
         """
         check_turns(self.rounds, self.seconds, [self.threads])
-        return variants(self.targets or writable(), self.precisions)
+        return variants(self.targets or writable(), self.precisions, detector=detector)
 
     def members(self, trained: Sequence[Member], directory: Path) -> list[Member]:
         """The networks, those of one resolution together.
@@ -92,10 +93,10 @@ def grid(
 ) -> dict[str, Any]:
     """Writes, runs and measures a file of every width, resolution, precision and runtime.
 
-    The accuracy is that of the file on the evaluation images; its latency comes from turns with one reference, the
-    widest network's float32 file, so that a machine that slows down meanwhile slows both. What has been measured is
-    kept, network by network: the same call goes on where an earlier one stopped, and one for other widths, precisions
-    or runtimes adds to it.
+    The accuracy, or a detector's AP, is that of the file on the evaluation images; its latency comes from turns with
+    one reference, the widest network's float32 file, so that a machine that slows down meanwhile slows both. What has
+    been measured is kept, network by network: the same call goes on where an earlier one stopped, and one for other
+    widths, precisions or runtimes adds to it.
 
     Args:
         directory: what ``mobilenets train`` made of several widths or resolutions.
@@ -114,11 +115,11 @@ def grid(
     """
     directory, plan = Path(directory), plan or Plan()
     out = directory / cards.GRID if out is None else Path(out)
-    wanted = plan.files()
-    cards.read_classifier(directory, "grid")
-    elastic, card = load_elastic(directory), cards.read_card(directory)
+    card = cards.read_card(directory)
+    wanted = plan.files(card["task"] == cards.DETECT)
+    elastic = load_elastic(directory)
     members = plan.members(elastic.members, directory)
-    data = evaluation_data(card)
+    data = kind_of(card).data
     threads = plan.threads or cores()
     kept = _begin(directory, card, data, threads, wanted[0].target, elastic.widest)
     if not overwrite and (out / table.GRID).is_file():
@@ -159,10 +160,10 @@ def again(directory: Path | str, known: dict[str, Any], row: table.Row, file: Pa
     """
     directory = Path(directory)
     elastic, card = load_elastic(directory), cards.read_card(directory)
-    variant = Variant(row["target"], row["precision"], batch=TARGETS[row["target"]].batch)
-    target, data = known["reference"]["target"], evaluation_data(card)
+    wanted = variants([row["target"]], [row["precision"]], detector=card["task"] == cards.DETECT)
+    target, data = known["reference"]["target"], kind_of(card).data
     with Bench(elastic, card, data, row["threads"], target, seconds=2 * SECONDS) as bench:
-        rows, skipped = bench.measure((row["width_multiplier"], row["resolution"]), [variant], file)
+        rows, skipped = bench.measure((row["width_multiplier"], row["resolution"]), wanted, file)
     if skipped:
         raise UserError(skipped[0]["reason"])
     return row | rows[0] | {"latency_ms": round(rows[0]["ratio"] * known["reference"]["latency_ms"], 5)}
@@ -175,13 +176,14 @@ def same_machine(known: dict[str, Any]) -> bool:
 
 
 def _begin(
-    directory: Path, card: dict[str, Any], data: ImageData, threads: int, reference: str, widest: Member
+    directory: Path, card: dict[str, Any], data: ImageData | BoxData, threads: int, reference: str, widest: Member
 ) -> dict[str, Any]:
     """A grid without measurements."""
     machine = fingerprint()
     return {
         "format": table.FORMAT,
         "run": str(directory),
+        "task": card["task"],
         "network": card["network"],
         "classes": len(card["classes"]),
         "data": data.name,

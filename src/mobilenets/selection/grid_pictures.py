@@ -1,4 +1,4 @@
-"""The pictures of a measured grid: accuracy against latency, and maps over width and resolution.
+"""The pictures of a measured grid: accuracy, or AP, against latency, and maps over width and resolution.
 
 Rows that cannot be drawn (a latency of 0, an accuracy above 1) are left out, and so is a picture of nothing.
 """
@@ -6,6 +6,7 @@ Rows that cannot be drawn (a latency of 0, an accuracy above 1) are left out, an
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from matplotlib.transforms import Bbox
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.drawing import DPI, INK, QUIET, nothing, save, style
 from mobilenets.evaluation.report import RUNTIMES
-from mobilenets.selection.table import Row, front
+from mobilenets.selection.table import Row, front, score, score_title
 
 # One hue a runtime, dark enough to write with.
 COLORS = {
@@ -51,7 +52,7 @@ Draw = Callable[[Axes], None]
 
 def drawable(rows: Sequence[Row]) -> list[Row]:
     """The rows whose accuracy and latency a picture can show."""
-    return [row for row in rows if row["accuracy"] <= 1 and 1e-6 < row["latency_ms"] < 1e9]
+    return [row for row in rows if score(row) <= 1 and 1e-6 < row["latency_ms"] < 1e9]
 
 
 def runtimes(rows: Sequence[Row]) -> list[str]:
@@ -94,7 +95,7 @@ def draw_front(grid: dict[str, Any], path: Path | str) -> Path | None:
         _logarithmic(axes, min(latencies), max(latencies))
         threads = rows[0]["threads"]
         axes.set_xlabel(f"latency of one image, ms ({threads:g} thread{'s' if threads != 1 else ''})")
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(score_title(rows))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
         axes.grid(axis="both")
         axes.margins(x=0.06, y=0.08)
@@ -160,7 +161,7 @@ def compared(rows: Sequence[Row], precision: str, base: str = "float32") -> tupl
     best: tuple[str, dict[tuple, float]] = ("", {})
     for name in runtimes(rows):
         mine = [row for row in rows if row["runtime"] == name]
-        before, after = (_by_network(mine, kind, "accuracy") for kind in (base, precision))
+        before, after = (_by_network(mine, kind, score) for kind in (base, precision))
         found = {network: after[network] - before[network] for network in after if network in before}
         if len(found) > len(best[1]):
             best = name, found
@@ -176,13 +177,13 @@ def _color(runtime: str) -> str:
     return COLORS.get(runtime, QUIET)
 
 
-def _by_network(rows: Sequence[Row], precision: str, key: str) -> dict[tuple, float]:
-    return {(row["width_multiplier"], row["resolution"]): row[key] for row in rows if row["precision"] == precision}
+def _by_network(rows: Sequence[Row], precision: str, of: Callable[[Row], float]) -> dict[tuple, float]:
+    return {(row["width_multiplier"], row["resolution"]): of(row) for row in rows if row["precision"] == precision}
 
 
 def _steps(axes: Axes, best: Sequence[Row], color: str, last: float) -> None:
     """Draws the best accuracy to be had within a latency."""
-    x, y = [row["latency_ms"] for row in best], [row["accuracy"] for row in best]
+    x, y = [row["latency_ms"] for row in best], [score(row) for row in best]
     axes.plot([*x, last], [*y, y[-1]], drawstyle="steps-post", color=color, linewidth=1.2, alpha=0.55, zorder=2)
 
 
@@ -191,7 +192,7 @@ def _dot(axes: Axes, row: Row, best: bool) -> None:
     color = _color(row["runtime"])
     look = {"marker": MARKERS.get(row["precision"], "D"), "linestyle": "none", "markeredgewidth": 1.3}
     fill = "white" if row["precision"] == "float32" else color
-    place = ([row["latency_ms"]], [row["accuracy"]])
+    place = ([row["latency_ms"]], [score(row)])
     look |= {"markersize": 6.5 if best else 4.5, "alpha": 1 if best else 0.35, "zorder": 4 if best else 3}
     axes.plot(*place, color=color, markerfacecolor=fill, **look)
 
@@ -226,7 +227,7 @@ def _names(axes: Axes, fronts: dict[str, list[Row]], rows: Sequence[Row]) -> Non
     scale = figure.dpi / 72
 
     def around(row: Row, radius: float) -> Bbox:
-        x, y = axes.transData.transform((row["latency_ms"], row["accuracy"]))
+        x, y = axes.transData.transform((row["latency_ms"], score(row)))
         return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
 
     best = [row for rows_of in fronts.values() for row in rows_of]
@@ -241,7 +242,7 @@ def _names(axes: Axes, fronts: dict[str, list[Row]], rows: Sequence[Row]) -> Non
         for rank, (right, up) in enumerate(PLACES):
             label = axes.annotate(
                 text,
-                (row["latency_ms"], row["accuracy"]),
+                (row["latency_ms"], score(row)),
                 xytext=(right, up),
                 textcoords="offset points",
                 ha="left" if right > 0 else "right" if right < 0 else "center",
@@ -272,10 +273,11 @@ def _accuracies(rows: Sequence[Row], kinds: Sequence[str], images: Any) -> list[
     # The float32 files of all runtimes compute the same, but for rounding: one map shows them all.
     values = {}
     for name in reversed(runtimes(rows)):
-        values |= _by_network([row for row in rows if row["runtime"] == name], base, "accuracy")
+        values |= _by_network([row for row in rows if row["runtime"] == name], base, score)
     few, many = min(values.values()), max(values.values())
     norm = Normalize(min(few, many - LEAST_SPREAD), many)
-    title = (f"Accuracy, {formats.shorten(base, 10)}, %", "")
+    name = score_title(rows)
+    title = (f"{name[0].upper()}{name[1:]}, {formats.shorten(base, 10)}, %", "")
     line: list[Draw | None] = [_map(rows, values, title, SHADES, norm, lambda value: _rate(value, images))]
     for kind in kinds[1:]:
         name, changes = compared(rows, kind, base)
@@ -298,7 +300,7 @@ def _latencies(rows: Sequence[Row], kinds: Sequence[str]) -> list[list[Draw | No
         mine = [row for row in rows if row["runtime"] == name]
         line: list[Draw | None] = []
         for kind in kinds:
-            values = _by_network(mine, kind, "latency_ms")
+            values = _by_network(mine, kind, itemgetter("latency_ms"))
             title = (f"Latency, {formats.shorten(kind, 10)}, ms", RUNTIMES.get(name, name))
             line.append(_map(rows, values, title, SLOWNESS, norm, _latency) if values else None)
         lines.append(line)

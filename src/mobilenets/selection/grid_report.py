@@ -54,12 +54,16 @@ def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
     """Gathers everything the template shows; it decides nothing but the layout."""
     rows = [_row(row) for row in grid["rows"]]
     images = grid["images"]
-    best = max(rows, key=lambda row: (row["accuracy"], -row["latency_ms"]), default=None)
-    near = [row for row in rows if best and row["accuracy"] >= best["accuracy"] - NEAR]
+    best = max(rows, key=lambda row: (row["score"], -row["latency_ms"]), default=None)
+    near = [row for row in rows if best and row["score"] >= best["score"] - NEAR]
+    score = table.score_title(rows)
     return {
         "network": NETWORKS[grid["network"]].title if grid["network"] in NETWORKS else grid["network"],
         "alphas": sorted({row["width_multiplier"] for row in rows}),
         "sizes": sorted({row["resolution"] for row in rows}),
+        "score": score,
+        "detects": grid.get("task") == "detect",
+        "heading": score[0].upper() + score[1:],
         "classes": _number(grid["classes"]),
         "data": _text(grid.get("data")),
         "images": images,
@@ -69,10 +73,10 @@ def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
         "threads": sorted({row["threads"] for row in rows}),
         "best": best,
         "near": min(near, key=_latency, default=None),
-        "fastest": min(rows, key=lambda row: (_latency(row), -row["accuracy"]), default=None),
-        "smallest": min(rows, key=lambda row: (row["file_bytes"], -row["accuracy"]), default=None),
+        "fastest": min(rows, key=lambda row: (_latency(row), -row["score"]), default=None),
+        "smallest": min(rows, key=lambda row: (row["file_bytes"], -row["score"]), default=None),
         "fronts": _fronts(rows),
-        "margin": _margin(best, images),
+        "margin": None if grid.get("task") == "detect" else _margin(best, images),
         "change": _change(rows),
         "skipped": _skipped(grid["skipped"]),
         "shown_skipped": SHOWN_SKIPPED,
@@ -83,10 +87,13 @@ def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the runtime's usual name; ``table.read`` vouches for all but the spread and ``computed``."""
+    """A row with its ``score`` and the runtime's usual name.
+
+    ``table.read`` vouches for all but the spread and ``computed``.
+    """
     known = {key: _number(row.get(key)) for key in ("least_ms", "most_ms", "memory_bytes")}
     title = RUNTIMES.get(row["runtime"], row["runtime"])
-    return {**row, **known, "title": title, "computed": _text(row.get("computed"))}
+    return {**row, **known, "title": title, "score": table.score(row), "computed": _text(row.get("computed"))}
 
 
 def _latency(row: Mapping[str, Any]) -> float:
@@ -104,9 +111,9 @@ def _fronts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _margin(best: dict[str, Any] | None, images: float | None) -> float | None:
     """How far the best accuracy may be from that on all images there could be, in each direction."""
-    if best is None or not images or images < 1 or best["accuracy"] > 1:
+    if best is None or not images or images < 1 or best["score"] > 1:
         return None
-    low, high = interval(best["accuracy"], round(images))
+    low, high = interval(best["score"], round(images))
     return (high - low) / 2
 
 
@@ -119,7 +126,7 @@ def _change(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     name, changes = compared(rows, "int8", kinds[0])
     shown = {network: row for row in rows if row["runtime"] == name and (network := _int8(row))}
     apart = [
-        abs(row["accuracy"] - shown[network]["accuracy"])
+        abs(row["score"] - shown[network]["score"])
         for row in rows
         if row["runtime"] != name and (network := _int8(row)) in shown
     ]

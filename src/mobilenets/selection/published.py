@@ -48,7 +48,7 @@ def choose_published(
     Raises:
         UserError: there is no such network, or nothing fits.
     """
-    if budget.metric != "accuracy":
+    if budget.metric not in (None, "accuracy"):
         raise UserError(f"--metric {budget.metric}: only the accuracy of these networks was published")
     if budget.precision not in (None, PRECISION):
         raise UserError(f"--precision {budget.precision}: the accuracies published are those of {PRECISION}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.errors import UserError
-from mobilenets.evaluation.chosen import METRICS
+from mobilenets.evaluation.chosen import METRICS, TITLES, metrics_of, task_of
 from mobilenets.evaluation.formats import is_number
 from mobilenets.files import write_json, write_text
 
@@ -18,7 +18,7 @@ GRID = "grid.json"
 FORMAT = 1
 LARGEST = 64 * 2**20  # bytes
 _NUMBERS = (
-    *("width_multiplier", "resolution", *METRICS.values()),
+    *("width_multiplier", "resolution"),
     *("latency_ms", "file_bytes", "macs", "params", "threads"),
     *("ratio", "ratio_least", "ratio_most", "reference_ms"),
 )
@@ -53,16 +53,21 @@ def read(path: Path | str) -> dict[str, Any]:
     for key, kind in _KNOWN.items():
         if not isinstance(grid.get(key), kind):
             raise UserError(f"{path}: damaged, {key!r} is missing or makes no sense; measure anew with --overwrite")
+    task = grid.get("task", "classify")
+    if not isinstance(task, str) or task not in METRICS:
+        raise UserError(f"{path}: damaged, it is of no task that is known; measure anew with --overwrite")
     if grid["rows"] and not is_number(grid["reference"].get("latency_ms")):
         raise UserError(f"{path}: damaged, the reference has no latency; measure anew with --overwrite")
     for number, row in enumerate(grid["rows"]):
-        if not isinstance(row, dict) or not _sane(row):
+        if not isinstance(row, dict) or not _sane(row, task):
             raise UserError(f"{path}: damaged, row {number} makes no sense; measure anew with --overwrite")
     return grid
 
 
-def _sane(row: Row) -> bool:
-    numbers = [row.get(key) for key in _NUMBERS]
+def _sane(row: Row, task: str) -> bool:
+    if task_of(row) != task:
+        return False
+    numbers = [row.get(key) for key in (*_NUMBERS, *METRICS[task].values())]
     memory = row.get("memory_bytes")
     return all(is_number(value) and value >= 0 for value in (*numbers, 0 if memory is None else memory)) and all(
         isinstance(row.get(key), str) for key in _WORDS
@@ -94,8 +99,21 @@ def write(grid: dict[str, Any], directory: Path) -> None:
 
 
 def columns(metrics: dict[str, Any]) -> dict[str, float]:
-    """A row's columns of what `mobilenets.evaluation.measure` found."""
+    """A row's columns of what was measured: see `mobilenets.evaluation` and `mobilenets.evaluation.detection`."""
+    if "ap" in metrics:
+        return {column: metrics[column] for column in METRICS["detect"].values()}
     return {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
+
+
+def score(row: Row) -> float:
+    """The accuracy of a file, or a detector's AP, 0..1."""
+    return row[next(iter(metrics_of(row)))]
+
+
+def score_title(rows: Sequence[Row]) -> str:
+    """What people call the `score` of some rows."""
+    name = next(iter(metrics_of(rows[0] if rows else {})))
+    return TITLES.get(name, name)
 
 
 def key_of(row: Row) -> tuple[float, int, str, str]:
@@ -104,7 +122,7 @@ def key_of(row: Row) -> tuple[float, int, str, str]:
 
 
 def mark_front(rows: Iterable[Row]) -> None:
-    """Marks (``pareto``) what no other file of the same runtime beats in latency and accuracy."""
+    """Marks (``pareto``) what no other file of the same runtime beats in latency and `score`."""
     rows = list(rows)
     for runtime in {row["runtime"] for row in rows}:
         mine = [row for row in rows if row["runtime"] == runtime]
@@ -113,10 +131,10 @@ def mark_front(rows: Iterable[Row]) -> None:
             row["pareto"] = id(row) in best
 
 
-def front(rows: Sequence[Row], metric: str = "accuracy") -> list[Row]:
-    """The rows that no other beats in latency and metric, fastest first."""
+def front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no other beats in latency and `score`, fastest first."""
     found: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row["latency_ms"], -row[metric])):
-        if not found or row[metric] > found[-1][metric]:
+    for row in sorted(rows, key=lambda row: (row["latency_ms"], -score(row))):
+        if not found or score(row) > score(found[-1]):
             found.append(row)
     return found
