@@ -132,7 +132,6 @@ def test_detectors_are_equalized_and_corrected():
 # -- training -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.backend
 def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
     """Ranges a third as wide as they should be; the weights and the ranges find a way."""
     model = load_model(trained)

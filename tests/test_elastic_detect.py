@@ -146,7 +146,6 @@ def _short(monkeypatch):
     monkeypatch.setitem(NETWORKS, "v1", SHORT)
 
 
-@pytest.mark.backend
 def test_one_width_and_size_are_trained_as_ever(shapes, tmp_path):
     data, settings = load_boxes(shapes), Settings(epochs=1, batch_size=16, learning_rate=0.01)
     for name, of in (("plain", (0.125, 64)), ("lists", ([0.125], [64]))):
