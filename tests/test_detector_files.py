@@ -239,7 +239,8 @@ def written(graph: Graph, runtime: str, path: Path, **options) -> Path:
 )
 def test_a_file_suppresses_as_suppress_does(head, runtime, limits, tmp_path):
     graph = suppressed(graph_of(build("v1", head)), **limits)
-    runner = load(written(graph, runtime, tmp_path / "model"), runtime, 1)
+    # With two threads LiteRT's own way to take several classes forgets one of them.
+    runner = load(written(graph, runtime, tmp_path / "model"), runtime, 2)
     most = limits.get("most", 100)
     for image, raw in zip(pixels(), boxes_and_scores("v1", head), strict=True):
         (found,) = runner(image[None])

@@ -11,6 +11,8 @@ from mobilenets.deployment.tflite_container import File
 from mobilenets.models.operations import Op
 
 JOINED = 5  # as many values as XNNPACK joins at once
+APART = 2.0  # in widths of the image: from the boxes of one class to those of the next
+MARGIN = 0.5  # likewise, before each, so that rounding takes no box to another class
 _KINDS = {
     "add": ("ADD", schema.AddOptionsT),
     "subtract": ("SUB", schema.SubOptionsT),
@@ -20,6 +22,7 @@ _KINDS = {
     "exp": ("EXP", schema.ExpOptionsT),
     "log": ("LOG", None),
     "ceil": ("CEIL", None),
+    "floor": ("FLOOR", None),
     "sigmoid": ("LOGISTIC", None),
 }
 
@@ -59,14 +62,15 @@ class _Steps:
         return target
 
     def tensor(self, shape: tuple[int, ...]) -> int:
-        index = self.file.tensor(self._name(), shape)
+        index = self.file.tensor(self.name(), shape)
         self.shapes[index] = shape
         return index
 
     def constant(self, values: Any) -> int:
-        return self.file.constant(self._name(), values)
+        return self.file.constant(self.name(), values)
 
-    def _name(self) -> str:
+    def name(self) -> str:
+        """A new one."""
         self.count += 1
         return f"{self.op.name}_step{self.count}"
 
@@ -101,6 +105,9 @@ def _suppress(file: File, op: Op) -> None:
 
     It decodes boxes itself, from centre and logarithm of the size: those of the boxes, in anchors as large as the
     image. What it calls y is x here, which makes no difference to it.
+
+    It is told of one class, whose boxes lie so far apart that none overlaps one of another class. Told of several, it
+    shares them among its threads, and with two threads LiteRT 2.3 forgets one of three to seven classes.
     """
     steps = _Steps(file, op)
     (source,) = op.inputs
@@ -108,9 +115,17 @@ def _suppress(file: File, op: Op) -> None:
     boxes, sides, scores = candidates(steps, op, file.read(source, False), classes)
     centre = steps("multiply", steps("add", steps.part(boxes, 0, 2), steps.part(boxes, 2, 4)), np.float32(0.5))
     size = steps("log", steps("maximum", sides, np.float32(SMALLEST)))
-    anchors = steps.constant(np.float32([[0, 0, 1, 1]] * locations))
+    spread = steps.tensor((locations, classes, 4))
+    moved = np.float32([[APART * index + MARGIN, 0, 0, 0] for index in range(classes)])
+    one = _reshaped(steps, steps.join([centre, size]), (locations, 1, 4))
+    file.operator("ADD", [one, steps.constant(moved)], spread, schema.AddOptionsT())
+    rows = locations * classes
+    # Written out they would be the larger part of a small file.
+    anchors = file.tensor(steps.name(), (rows, 4), constant=True)
+    whole = [steps.constant(np.float32([[0, 0, 1, 1]])), steps.constant(np.int32([rows, 4]))]
+    file.operator("BROADCAST_TO", whole, anchors, schema.BroadcastToOptionsT(), version=2)
     most = op.shape[0]
-    kept, kinds, found, count = (steps.tensor(shape) for shape in ((most, 4), (most,), (most,), ()))
+    kept, same, found, count = (steps.tensor(shape) for shape in ((most, 4), (most,), (most,), ()))
     options = {
         "max_detections": most,
         "max_classes_per_detection": 1,
@@ -118,23 +133,34 @@ def _suppress(file: File, op: Op) -> None:
         "use_regular_nms": True,
         "nms_score_threshold": float(op.least),
         "nms_iou_threshold": float(op.overlap),
-        "num_classes": classes,
+        "num_classes": 1,
         "y_scale": 1.0,
         "x_scale": 1.0,
         "h_scale": 1.0,
         "w_scale": 1.0,
     }
     made = bytes(flexbuffers.Dumps(options))
-    inputs = [steps.join([centre, size]), scores, anchors]
-    file.custom("TFLite_Detection_PostProcess", inputs, [kept, kinds, found, count], made)
-    # Of rows without an object the score is zero, and so is the class.
-    missing = steps("subtract", np.float32(1), steps("ceil", found))
+    inputs = [_reshaped(steps, spread, (rows, 4)), _reshaped(steps, scores, (rows, 1)), anchors]
+    file.custom("TFLite_Detection_PostProcess", inputs, [kept, same, found, count], made)
+    # Rows without an object are zeros.
+    score = _reshaped(steps, found, (most, 1))
+    filled = steps("ceil", score)
+    first, last = steps.part(kept, 0, 1), steps.part(kept, 2, 3)
+    middle = steps("multiply", steps("add", first, last), np.float32(0.5 / APART))
+    kinds = steps("floor", middle)
+    back = steps("add", steps("multiply", kinds, np.float32(APART)), np.float32(MARGIN))
+    back = steps("multiply", back, filled)
+    sides = [steps("subtract", first, back), steps.part(kept, 1, 2), steps("subtract", last, back)]
+    boxes = steps.join([*sides, steps.part(kept, 3, 4)])
+    missing = steps("subtract", np.float32(1), filled)
     kinds = steps("add", kinds, steps("multiply", missing, np.float32(NOTHING)))
-    columns = [kept]
-    for values in (found, kinds):
-        columns.append(steps.tensor((most, 1)))
-        file.reshape(values, columns[-1], f"{op.name}_column{len(columns)}", (most, 1))
-    _join(file, columns, file.result(op, False), -1)
+    _join(file, [boxes, score, kinds], file.result(op, False), -1)
+
+
+def _reshaped(steps: _Steps, value: int, shape: tuple[int, ...]) -> int:
+    target = steps.tensor(shape)
+    steps.file.reshape(value, target, steps.name(), shape)
+    return target
 
 
 WRITE = {"reshape": _reshape, "concat": _concat, "detections": _detections, "suppress": _suppress}
