@@ -13,6 +13,7 @@ pytestmark = pytest.mark.backend
 
 CLASSES = 3
 LEVELS = [(8, 8, [(0.2, 0.2), (0.35, 0.2)]), (4, 4, [(0.5, 0.5), (0.3, 0.6)])]
+SQUARES = [(32, 32, [(1 / 32, 1 / 32)]), (16, 16, [(1 / 16, 1 / 16)]), (8, 8, [(1 / 8, 1 / 8)])]
 
 
 def numpy(values) -> np.ndarray:
@@ -121,11 +122,15 @@ def by_hand_task_aligned(objects: np.ndarray, raw: np.ndarray, anchors: np.ndarr
         scores = 1 / (1 + np.exp(-logits))
         real = boxes[boxes[:, 4] >= 0]
         fits = np.array([[overlap(box, found) for found in predicted] for box in real]).reshape(len(real), len(anchors))
-        step = anchors[:, 2:].min(axis=0) / 2
+        steps = anchors[:, 2:]
         aligned = np.zeros_like(fits)
         for index, box in enumerate(real):
-            reach = np.maximum((box[2:4] - box[:2]) / 2, step)
-            inside = (np.abs((box[:2] + box[2:4]) / 2 - anchors[:, :2]) <= reach).all(axis=1)
+            sides = box[2:4] - box[:2]
+            inside = (np.abs((box[:2] + box[2:4]) / 2 - anchors[:, :2]) <= np.maximum(sides, steps) / 2).all(axis=1)
+            longer = (sides / steps).max(axis=1)
+            inside &= ((longer >= 4) | (steps == steps.min()).all(axis=1)) & (
+                (longer <= 8) | (steps == steps.max()).all(axis=1)
+            )
             metric = scores[:, int(box[4])] ** 0.5 * fits[index] ** 4 * inside
             chosen = np.argsort(-metric)[:10]
             aligned[index, chosen] = metric[chosen]
@@ -155,12 +160,37 @@ def by_hand_task_aligned(objects: np.ndarray, raw: np.ndarray, anchors: np.ndarr
 
 
 def test_the_loss_of_an_anchor_free_head_is_that_of_the_paper():
-    levels = [(8, 8, [(1 / 8, 1 / 8)]), (4, 4, [(1 / 4, 1 / 4)])]
-    anchors = anchors_of(levels)
+    anchors = anchors_of(SQUARES)
     told, said = objects(2), raw(anchors, 4, CLASSES)
     found = numpy(task_aligned(tensor(told), tensor(said), anchors))
     assert found.shape == (4,)
     assert found.mean() == pytest.approx(by_hand_task_aligned(told, said, anchors), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "box, place",
+    [
+        ((0.5, 0.5, 0.51, 0.51), 0),  # smaller than a step of the finest map
+        ((0.3, 0.3, 0.54, 0.4), 0),
+        ((0.3, 0.3, 0.56, 0.4), 1),
+        ((0.3, 0.3, 0.301, 0.7), 1),  # so narrow that no location's centre lies in it
+        ((0.1, 0.1, 0.8, 0.8), 2),
+        ((0.0, 0.0, 1.0, 1.0), 2),
+    ],
+)
+def test_an_object_is_learned_on_the_map_for_its_size(box, place):
+    # Left to choose among all maps, the finest soon had every object.
+    anchors = anchors_of(SQUARES)
+    told = np.float32([[[*box, 1]]])
+    said = raw(anchors, 1, CLASSES)
+    loss = numpy(task_aligned(tensor(told), tensor(said), anchors))
+    sizes = [height * width for height, width, _ in SQUARES]
+    learned = []
+    for start, count in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        moved = said.copy()
+        moved[0, start : start + count, :4] -= 0.05  # where those of one map say that it is
+        learned.append(float(abs(numpy(task_aligned(tensor(told), tensor(moved), anchors)) - loss)[0]) > 1e-6)
+    assert learned == [index == place for index in range(len(SQUARES))]
 
 
 @pytest.mark.parametrize("loss", [multibox, task_aligned])
