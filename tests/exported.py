@@ -97,7 +97,7 @@ def quick_compression(monkeypatch: pytest.MonkeyPatch) -> None:
     from mobilenets.deployment import verify
     from mobilenets.deployment.latency import interleaved
 
-    module = importlib.import_module("mobilenets.compress_kinds")
+    module = importlib.import_module("mobilenets.training.kinds")
     whole = module.evaluation_data
 
     def quarter(*arguments: Any) -> Any:

@@ -31,7 +31,8 @@ from mobilenets.models.saving import load_model
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training import checkpoint
 from mobilenets.training.box_losses import loss_of
-from mobilenets.training.detect import fit_detector, train_detector
+from mobilenets.training.detect import train_detector
+from mobilenets.training.fit_boxes import fit_detector
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 from once import once

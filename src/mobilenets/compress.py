@@ -8,27 +8,30 @@ from typing import Any
 from mobilenets import __version__
 from mobilenets import card as cards
 from mobilenets.architectures import cost, network
-from mobilenets.compress_kinds import Kind, opened
 from mobilenets.compress_stages import Pruning, Stages, Work
 from mobilenets.compress_table import before_and_after
 from mobilenets.compression.importance import CRITERIA
 from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import KEY
-from mobilenets.compression.repair import repair
+from mobilenets.compression.repair import labelled, repair
 from mobilenets.compression.scheme import INTEGER, WEIGHT_BITS, integer_form
 from mobilenets.data.names import some
 from mobilenets.deployment.artifacts import check_entries
 from mobilenets.deployment.calibrate import calibration_images, observe
 from mobilenets.deployment.export import export
+from mobilenets.deployment.judges import judge_of
 from mobilenets.deployment.targets import TARGETS, require_int4, variants
 from mobilenets.errors import UserError
-from mobilenets.evaluation.evaluate import publish
+from mobilenets.evaluation.detector import require_detector
+from mobilenets.evaluation.evaluate import publish, require_fit
 from mobilenets.evaluation.inference import predictor
+from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
-from mobilenets.models.saving import save_model
+from mobilenets.models.saving import load_model, save_model
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import prepare
-from mobilenets.training.distill import require_teacher
+from mobilenets.training.distill import load_teacher, require_teacher
+from mobilenets.training.kinds import Classifiers, Kind, kind_of
 from mobilenets.training.settings import Settings
 
 INT8 = ("qat", "ptq", "none")
@@ -189,8 +192,8 @@ def compress(
         require_int4(options.targets)
     card = cards.read_card(directory)
     check_entries(directory, card)
-    kind, model = opened(directory, card, options.teacher)
-    data = kind.data
+    kind, model = _opened(directory, card, options.teacher)
+    data, size, crop = kind.data, card["input_shape"][0], cards.crop(card)
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
     warmup = min(settings.warmup_epochs, options.prune_epochs)
     recovery = replace(
@@ -210,7 +213,7 @@ def compress(
     unknown = sorted(set(options.floats) - set(layers))
     if unknown:
         raise UserError(f"--keep-float {unknown[0]}: this model computes no such layer in integers, but {some(layers)}")
-    images = calibration_images(card, data, card["input_shape"][0])
+    images = calibration_images(card, data, size)
     state = prepare(out, config, resume, overwrite)  # last, for it may remove what ``out`` holds
     stages = Stages(out, state, kind, quiet)
     work = Work(model, table, alpha, kind.head, [])
@@ -221,18 +224,18 @@ def compress(
     if options.int8 == "qat":
         quantization, integers = stages.quantize(work, settings, images, **integer)
     elif options.int8 == "ptq":
-        quantization, trials = repair(work.model, images, kind.labelled(), observe, **integer)
+        quantization, trials = repair(work.model, images, labelled(data, size, crop), observe, **integer)
         integers = simulated(work.model, quantization.ranges, **integer)
         work.log.append({"stage": "ptq", "epochs": 0, "seconds": 0.0, "trials": trials})
     if quantization:
-        _, found = kind.judge().run(predictor(integers))
+        _, found = judge_of(data, size, crop).run(predictor(integers))
         quantization = replace(quantization, metrics={key: found[key] for key in (kind.score, "images")})
     stages.write_history()
     save_model(work.model, out / cards.MODEL)
     made = _described(card, directory, options, settings if options.int8 == "qat" else recovery, work, kind, command)
     if quantization:
         made[KEY] = quantization.asdict()
-    made["metrics"] = kind.evaluate(work.model, out)
+    made["metrics"] = kind.evaluate(work.model, out, size)
     publish(out, made)
     checkpoint.remove(out)
     stages.done()
@@ -242,6 +245,24 @@ def compress(
     made["compression"]["files"] = files
     publish(out, made)
     return made
+
+
+def _opened(directory: Path, card: dict[str, Any], teacher: str | None) -> tuple[Kind, keras.Model]:
+    """Loads a model, with what it was trained on, and the one that it shall learn from."""
+    kind, detects = kind_of(card), card["task"] == cards.DETECT
+    if detects:
+        if teacher:
+            raise UserError("--teacher is for classifiers; a detector learns from the boxes alone, so leave it out")
+        what, enough = "images with objects", kind.data.train.objects and kind.data.val.objects
+    else:
+        what, enough = "images", len(kind.data.train)
+    if not enough:
+        raise UserError(f"{directory}: its card names no {what} to train on; compression needs some")
+    model = load_model(directory)
+    (require_detector if detects else require_fit)(model, card, directory)
+    if isinstance(kind, Classifiers) and teacher:
+        kind = replace(kind, teacher=load_teacher(teacher, kind.data.classes, card["input_shape"][0]))
+    return kind, model
 
 
 def _described(

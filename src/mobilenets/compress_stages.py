@@ -14,7 +14,6 @@ import numpy as np
 
 from mobilenets.architectures import Head, Network, cost, layers_of
 from mobilenets.card import HISTORY
-from mobilenets.compress_kinds import Kind
 from mobilenets.compress_latency import FileClock, share_for
 from mobilenets.compression.importance import CRITERIA, importance
 from mobilenets.compression.pruning import Pruner
@@ -31,6 +30,7 @@ from mobilenets.models.saving import load_model, save_model
 from mobilenets.models.statistics import recalibrate
 from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
+from mobilenets.training.kinds import Kind
 from mobilenets.training.loop import Result
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -251,12 +251,13 @@ class Stages:
         return entry
 
     def _pruner(self, work: Work, criterion: str) -> Pruner:
+        size = work.model.input_shape[1]
         return Pruner(
             work.model,
             work.network,
             work.width_multiplier,
-            lambda model, channels: importance(model, channels, criterion, self._kind.looked_at()),
-            lambda model: recalibrate(model, (images for images, _ in self._kind.looked_at())),
+            lambda model, channels: importance(model, channels, criterion, self._kind.looked_at(size)),
+            lambda model: recalibrate(model, (images for images, _ in self._kind.looked_at(size))),
             work.head,
         )
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.compress_kinds import Kind
+from mobilenets.deployment.judges import judge_of
 from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Writer, variants
 from mobilenets.deployment.verify import measured, truth_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.models.saving import load_model
+from mobilenets.training.kinds import Kind
 
 
 def before_and_after(
@@ -40,7 +41,7 @@ def before_and_after(
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         model = load_model(directory)
         writer = Writer(model, images)
-        truth = truth_of(model, kind.judge())
+        truth = truth_of(model, judge_of(kind.data, model.input_shape[1], cards.crop(card)))
         rows, workers = [], []
         for target in targets:
             for variant in variants([target], dict.fromkeys(("float32", precision)), detector=kind.head is not None):

@@ -12,8 +12,10 @@ from mobilenets.compression.qat import simulated
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.ranges import ESTIMATORS, Seen, ranges_of
 from mobilenets.compression.scheme import Ranges, integer_form
+from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
-from mobilenets.data.boxes import BoxSplit
+from mobilenets.data.boxes import BoxData, BoxSplit
+from mobilenets.data.loader import EvaluationBatches
 from mobilenets.evaluation.detection import measure_boxes
 from mobilenets.evaluation.detector import BATCH, in_pixels, outputs_of
 from mobilenets.evaluation.inference import predictor, probabilities
@@ -25,6 +27,7 @@ from mobilenets.models.operations import Graph
 # Two or three of some hundred images, most of which the model knows by heart: V2 on stamps got all 1,024 right with one
 # way, 1,021 with another, and 70.9 and 71.9 % of those it had not seen.
 TIE = 0.005
+LABELLED = 512  # images that ways to calibrate are compared on
 METHOD = "ptq"  # in the card: post-training quantization
 Observe = Callable[[Graph, Iterable[np.ndarray]], Mapping[str, Seen]]
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -81,6 +84,14 @@ class LabelledBoxes:
         sizes = self._split.sizes
         found = [in_pixels(final_boxes(output), size) for output, size in zip(outputs, sizes, strict=True)]
         return measure_boxes(found, self._split, self._classes)["ap"] or 0.0, outputs  # None without any object
+
+
+def labelled(data: ImageData | BoxData, size: int, crop: float) -> Labelled:
+    """Images of the training set, of ``size`` pixels; ``crop`` is the share of a shorter side that is shown."""
+    split = data.train.some(LABELLED, seed=1)
+    if isinstance(data, BoxData):
+        return LabelledBoxes(split, data.classes, size)
+    return LabelledImages(EvaluationBatches(split, size, BATCH, crop=crop))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.deployment import artifacts
-from mobilenets.deployment.judges import ClassifierJudge, DetectorJudge, checked
+from mobilenets.deployment.judges import checked, judge_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 from mobilenets.evaluation.detector import detection_data
@@ -34,5 +34,5 @@ def evaluate_file(path: Path | str, source: str | None = None, runtime: str | No
         height, width, channels = worker.about["input_shape"]
         if height != width or channels != 3:
             raise UserError(f"{path}: takes images of {height}x{width}x{channels}, not square ones with 3 channels")
-        judge = DetectorJudge(data, height) if detects else ClassifierJudge(data, height, found.crop)
+        judge = judge_of(data, height, found.crop)
         return judge.run(checked(judge, found.path, worker))[1]

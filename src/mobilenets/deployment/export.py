@@ -12,7 +12,7 @@ from mobilenets import card as cards
 from mobilenets.compression.quantization import read_quantization
 from mobilenets.deployment.artifacts import LABELS, check_entries, digests, parts_of
 from mobilenets.deployment.calibrate import calibration_images
-from mobilenets.deployment.judges import ClassifierJudge, DetectorJudge
+from mobilenets.deployment.judges import judge_of
 from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Variant, Writer, variants
 from mobilenets.deployment.verify import measured, objection, truth_of
@@ -74,13 +74,11 @@ def export(
         if size:
             raise UserError("--size: a detector's anchors are made for one size; train one for another with --size")
         data = detection_data(card)
-        judge = DetectorJudge(data, own)
     else:
         data = evaluation_data(card)
         require_fit(model, card, directory)
         model = at_size(model, size or own)
-        judge = ClassifierJudge(data, size or own, cards.crop(card))
-    truth = truth_of(model, judge)
+    truth = truth_of(model, judge_of(data, size or own, cards.crop(card)))
 
     quantization = read_quantization(card, directory)
     images: list[np.ndarray] = []

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mobilenets import card as cards
 from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
@@ -103,6 +102,6 @@ class DetectorJudge:
         return found
 
 
-def judge_of(card: dict[str, Any], data: ImageData | BoxData, size: int) -> Judge:
-    """The judge of a card's task, on images of ``size`` pixels."""
-    return DetectorJudge(data, size) if card["task"] == cards.DETECT else ClassifierJudge(data, size, cards.crop(card))
+def judge_of(data: ImageData | BoxData, size: int, crop: float) -> Judge:
+    """Judges by a data set, with images of ``size`` pixels; ``crop`` is the share of a shorter side that is shown."""
+    return DetectorJudge(data, size) if isinstance(data, BoxData) else ClassifierJudge(data, size, crop)

@@ -58,7 +58,7 @@ class Bench:
         self._stack = ExitStack()
         self._began, self._count = time.perf_counter(), 0
         # One size after another: the images of one are in memory.
-        self._judges = _latest(lambda size: judge_of(card, data, size))
+        self._judges = _latest(lambda size: judge_of(data, size, cards.crop(card)))
         self._calibration = cache(lambda size: calibration_images(card, data, size))
 
     def __enter__(self) -> "Bench":

@@ -1,6 +1,6 @@
 """The whole of ``mobilenets train --task detect``: data and settings in, a model directory out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,45 +8,25 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.architectures import DETECTION_SIZE, Head, Network
 from mobilenets.data.box_augment_sheet import augmented_sheet
-from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detection import measure_boxes
-from mobilenets.evaluation.detector import BATCH, evaluate_detector, found_in
+from mobilenets.evaluation.detector import evaluate_detector
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
-from mobilenets.models.detector import detector, in_head, raw_model
-from mobilenets.models.elastic import Elastic, Member, save_statistics
+from mobilenets.models.detector import detector
+from mobilenets.models.elastic import Elastic, save_statistics
 from mobilenets.models.saving import save_model
 from mobilenets.models.weights import as_trained, start_from
-from mobilenets.training.box_batches import box_augment, box_batches
-from mobilenets.training.box_losses import loss_of
+from mobilenets.training.box_batches import box_augment
 from mobilenets.training.calibrated import calibrate
-from mobilenets.training.checkpoint import State
 from mobilenets.training.classify import describe, finish, listed, prepare, require_elastic, require_epoch
-from mobilenets.training.elastic import PASSES, Sandwich
+from mobilenets.training.fit_boxes import UNUSED, fit_detector, usual_rate
 from mobilenets.training.kinds import Detectors
-from mobilenets.training.loop import Result, Task, learn
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
-# Settings that a detector has no use for.
-UNUSED = {
-    "label_smoothing": "--label-smoothing",
-    "crop": "--crop",
-    "randaugment": "--randaugment",
-    "magnitude": "--magnitude",
-    "mixup": "--mixup",
-    "class_weights": "--class-weights",
-    "cache_features": "--cache-features",
-    "teaching": "--teaching",
-    "temperature": "--temperature",
-    "hint": "--hint",
-}
-RATE = 0.05  # SGD's, for `DETECTOR_IMAGES`; from the weights of a classifier, too, for the head is new
 PICTURE = 160  # pixels of the side of a training image in the report, at most
-EXACT = ("image", "offsets", "logits", "detections")  # layers that compute in float32 whatever the precision
 
 
 def train_detector(
@@ -148,7 +128,7 @@ def train_detector(
     if several:
         made = Elastic(model, network, width_multiplier, {}, head)
         with reporter(0, 0) as report:
-            card["elastic"] = {"members": calibrate(made, members, Detectors(data), settings, report.count)}
+            card["elastic"] = {"members": calibrate(made, members, Detectors(data, head), settings, report.count)}
         save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_detector(predictor(model), data, out, size)
@@ -157,72 +137,3 @@ def train_detector(
     publish(out, card)
     finish(out, result, f"AP50 {card['metrics']['ap50']:.1%}", settings, weights)
     return card
-
-
-def usual_rate(settings: Settings) -> float:
-    """SGD's highest learning rate for as many images a step, where nobody names one."""
-    return RATE * settings.batch_size / DETECTOR_IMAGES
-
-
-def fit_detector(
-    model: keras.Model,
-    data: BoxData,
-    settings: Settings,
-    directory: Path,
-    state: State,
-    reporter: Callable[[int, int], Reporter] = Reporter,
-    tensorboard: Path | None = None,
-    from_weights: bool = False,
-    elastic: tuple[Network, Head, Sequence[Member]] | None = None,
-) -> Result:
-    """Trains a detector in place: `mobilenets.training.fit.fit` for data with boxes; arguments as there.
-
-    ``elastic`` tells the head as well.
-
-    Raises:
-        UserError: the disk is full, or an image can no longer be read.
-    """
-    return learn(
-        model,
-        lambda: _task(model, data, settings, elastic),
-        settings,
-        directory,
-        state,
-        reporter,
-        tensorboard,
-        from_weights,
-        head=in_head,
-        exact=EXACT,
-    )
-
-
-def _task(
-    model: keras.Model,
-    data: BoxData,
-    settings: Settings,
-    elastic: tuple[Network, Head, Sequence[Member]] | None,
-) -> Task:
-    size = model.input_shape[1]
-    networks, predict = raw_model(model), predictor(model)
-    evaluation = BoxEvaluationBatches(data.val, size, BATCH)
-
-    def score() -> dict[str, float]:
-        metrics = measure_boxes(found_in(predict, evaluation, data.val.sizes), data.val, data.classes)
-        return {f"val_{name}": metrics[name] for name in ("ap", "ap50", "f1")}
-
-    def stepper(networks: keras.Model) -> Sandwich:
-        network, head, members = elastic
-        return Sandwich(networks, network, members, settings.seed, head=head)
-
-    return Task(
-        batches=box_batches(data, settings, size),
-        networks=networks,
-        loss=loss_of(model),
-        metrics=[],
-        told=(8, 5),
-        said=tuple(networks.output_shape[1:]),
-        score=score,
-        best="val_ap",
-        passes=PASSES if elastic else 1,
-        step=stepper if elastic else None,
-    )
