@@ -168,7 +168,7 @@ def test_the_loss_of_an_anchor_free_head_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    "box, place",
+    ("box", "place"),
     [
         ((0.5, 0.5, 0.51, 0.51), 0),  # smaller than a step of the finest map
         ((0.3, 0.3, 0.54, 0.4), 0),

@@ -92,6 +92,13 @@ def test_a_detector_learns(trained):
         assert (trained / "pictures" / f"{name}.png").stat().st_size > 1000
 
 
+def test_what_maps_share_they_still_share_after_training(trained):
+    from mobilenets.models.detector import shared
+    from mobilenets.models.saving import load_model
+
+    assert len(shared(load_model(trained))) == 7
+
+
 def test_a_process_that_knows_nothing_of_detectors_loads_one(trained):
     code = "import sys; from mobilenets.models.saving import load_model; print(load_model(sys.argv[1]).output_shape)"
     done = subprocess.run([sys.executable, "-c", code, trained], capture_output=True, text=True, check=False)

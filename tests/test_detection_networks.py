@@ -7,7 +7,7 @@ from mobilenets.architectures import FAMILY, HEADS, cost, head, network, write_o
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.boxes import anchors_of, decode, encode
-from mobilenets.models.detector import detector, in_head, raw_model
+from mobilenets.models.detector import detector, in_head, raw_model, shared
 from mobilenets.models.saving import load_model, save_model
 
 V1 = network("v1")
@@ -87,6 +87,19 @@ def test_before_training_an_anchor_free_head_expects_little():
     model = detector(V1, head("anchor-free"), (64, 64, 3), 4, 0.25)
     scores = model.predict_on_batch(np.zeros((1, 64, 64, 3), np.float32))[..., 4:]
     assert scores.mean() == pytest.approx(0.01, rel=0.5)
+
+
+@pytest.mark.backend
+def test_the_maps_of_an_anchor_free_head_begin_alike():
+    model = detector(V1, head("anchor-free"), (64, 64, 3), 3, 0.25)
+    names = [f"tower{layer}{part}/kernel" for layer in range(2) for part in ("_depthwise", "")]
+    names += ["boxes/kernel", "scores/kernel", "scores/bias"]
+    assert sorted(group[0] for group in shared(model)) == sorted(f"level0_{name}" for name in names)
+    assert all(group == [group[0].replace("level0", f"level{level}") for level in range(4)] for group in shared(model))
+    model.get_layer("level2_tower0").kernel.assign(np.zeros((1, 1, 32, 32)))
+    assert "level0_tower0/kernel" not in [path for group in shared(model) for path in group]
+    assert len(shared(model)) == len(names) - 1
+    assert not shared(detector(V1, head("ssdlite"), (64, 64, 3), 3, 0.25))
 
 
 @pytest.mark.backend

@@ -254,6 +254,23 @@ def test_weight_decay_spares_what_it_would_hurt():
     assert not [path for path in decayed if not path.endswith("kernel") or "depthwise" in path]
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_tied_variables_learn_from_the_sum_of_their_gradients(optimizer):
+    ones = np.ones(2, np.float32)
+    variables = [keras.Variable(ones, name=f"{name}_bias") for name in ("tied", "too", "twin")]
+    settings = Settings(epochs=10, warmup_epochs=0, optimizer=optimizer)
+    tied = [[variables[0].path, variables[1].path, "of another network"]]
+    made = make_optimizer(settings, variables, 100, 0.1, tied=tied)
+    for gradients in (([1, 2], [3, -8], [4, -6]), ([5, 5], None, [5, 5])):
+        tensors = [value and keras.ops.convert_to_tensor(np.float32(value)) for value in gradients]
+        made.apply(tensors, variables)
+    found = [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-6)
+    assert np.abs(found[0] - ones).min() > 0.01
+
+
 @pytest.mark.parametrize(
     ("setting", "option"),
     [

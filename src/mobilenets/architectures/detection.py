@@ -171,7 +171,8 @@ class AnchorFree:
 
     Tian et al. 2019, arXiv 1904.01355 (distances); Lin et al. 2017, arXiv 1612.03144 (coarse maps added to finer
     ones); the light separable towers are those of NanoDet and PP-PicoDet (arXiv 2111.00902, section 3.1), shared by
-    both branches.
+    both branches. The towers of all maps have the same weights when training begins, and keep them
+    (`mobilenets.models.detector.shared`).
 
     Attributes:
         channels: of all maps.

@@ -1,6 +1,7 @@
 """Table -> Keras: detectors."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -58,7 +59,39 @@ def detector(
     if not head.background:
         for level in written.levels:
             model.get_layer(level.scores).bias.assign([math.log(RARE / (1 - RARE))] * num_classes)
+        for first, *others in _alike(model):
+            for other in others:
+                other.assign(first)
     return model
+
+
+def shared(model: keras.Model) -> list[list[str]]:
+    """Weights that every map of a detector has for itself, and that are equal: as an anchor-free head begins.
+
+    What a small object looks like on a fine map, one twice as large does on the next. Trained together, all maps learn
+    from all objects (Lin et al. 2017, arXiv 1708.02002, section 4); statistics and factors of batch normalization are
+    each map's own, for features differ (Tan et al. 2020, arXiv 1911.09070, in its code).
+
+    Returns:
+        Groups of paths of variables. Those of a model that was pruned, or trained apart, are missing.
+    """
+    found = []
+    for group in _alike(model):
+        first, *others = (keras.ops.convert_to_numpy(variable) for variable in group)
+        if first.any() and all((first == other).all() for other in others):
+            found.append([variable.path for variable in group])
+    return found
+
+
+def _alike(model: keras.Model) -> list[list[keras.Variable]]:
+    """Kernels and biases that every map has, in one shape."""
+    groups: dict[Any, list[keras.Variable]] = {}
+    for variable in model.trainable_variables:
+        layer, _, name = variable.path.rpartition("/")
+        level, _, rest = layer.partition("_")
+        if level.startswith("level") and name in ("kernel", "bias"):
+            groups.setdefault((rest, name, tuple(variable.shape)), []).append(variable)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def in_head(name: str) -> bool:

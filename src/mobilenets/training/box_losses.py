@@ -20,7 +20,8 @@ CANDIDATES, SCORE_POWER, OVERLAP_POWER = 10, 0.5, 4.0
 BOX_WEIGHT = 2.0
 # Longer side, in steps of its map, of the largest objects that a map looks for; the next one takes those above (as
 # FCOS, section 3.2). Left to choose, TOOD's assignment gives what was ahead early on ever more: after 56 epochs of
-# `stamps` the finest map had every object, and those of 140 pixels and more came out 10 too short at each end.
+# `stamps` the finest map had every object, and those of 140 pixels and more came out 10 too short at each end. V1 at
+# α 0.5, 20 epochs at 160 pixels: AP50 41.7 % so, 33.4 % by size, 45.3 % by size where maps share their weights, too.
 STEPS = 8.0
 SMALLEST = 1e-7
 

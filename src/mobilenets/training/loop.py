@@ -12,6 +12,7 @@ import numpy as np
 
 from mobilenets.errors import UserError
 from mobilenets.models import keras
+from mobilenets.models.detector import shared
 from mobilenets.training import checkpoint, logs
 from mobilenets.training.optimizer import layer_rates, make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
@@ -115,7 +116,9 @@ def learn(
     task = make()
     networks, steps = task.networks, task.batches.steps
     rate, rates = peak_rate(settings, from_weights), layer_rates(networks, settings.layer_decay)
-    optimizer = make_optimizer(settings, networks.trainable_variables, steps, rate, rates, task.passes)
+    if state.epoch:
+        assign(model.weights, state.model)
+    optimizer = make_optimizer(settings, networks.trainable_variables, steps, rate, rates, task.passes, shared(model))
     networks.compile(
         optimizer=optimizer,
         loss=task.loss,
@@ -126,7 +129,6 @@ def learn(
     build(networks, task.told, task.said)
     step = task.step(networks) if task.step else _plain(networks)
     if state.epoch:
-        assign(model.weights, state.model)
         assign(optimizer.variables, state.optimizer)
     else:
         state.model, state.optimizer = values(model.weights), values(optimizer.variables)

@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule."""
 
+from collections.abc import Sequence
+
 from mobilenets.models import keras
 from mobilenets.training.settings import Settings
 
@@ -23,6 +25,7 @@ def make_optimizer(
     rate: float | None = None,
     layer_rates: dict[str, float] | None = None,
     passes: int = 1,
+    tied: Sequence[Sequence[str]] = (),
 ) -> keras.optimizers.Optimizer:
     """Makes the optimizer for ``variables``: linear warm-up, then a cosine to 0 at the last step.
 
@@ -36,6 +39,7 @@ def make_optimizer(
         rate: the peak; None takes `peak_rate`.
         layer_rates: of `layer_rates`; weight decay takes no part in it.
         passes: networks that share the variables and take part in each step; their gradients are added up.
+        tied: paths of variables that are equal and stay so: each of a group gets the sum of their gradients.
     """
     total = max(2, steps * settings.epochs) * passes  # the schedule counts them one by one
     warmup = min(round(settings.warmup_epochs * steps) * passes, total - 1)
@@ -56,12 +60,14 @@ def make_optimizer(
         "ema_overwrite_frequency": None,
         "gradient_accumulation_steps": passes if passes > 1 else None,
     }
+    # Only where it is asked for: for its own classes alone Keras has a fast path on PyTorch.
+    own = layer_rates or tied
     if settings.optimizer == "adamw":
-        optimizer = (LayerwiseAdamW if layer_rates else keras.optimizers.AdamW)(**common)
+        optimizer = (OwnAdamW if own else keras.optimizers.AdamW)(**common)
     else:
-        optimizer = (LayerwiseSGD if layer_rates else keras.optimizers.SGD)(momentum=0.9, nesterov=True, **common)
-    if layer_rates:
-        optimizer.layer_rates = layer_rates
+        optimizer = (OwnSGD if own else keras.optimizers.SGD)(momentum=0.9, nesterov=True, **common)
+    if own:
+        optimizer.layer_rates, optimizer.tied = layer_rates or {}, tied
     spared = [variable for variable in variables if not _decays(variable)]
     if spared:
         optimizer.exclude_from_weight_decay(var_list=spared)
@@ -78,16 +84,26 @@ def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
 
 
 def _block(layer: keras.Layer) -> str:
-    return layer.name.split("_")[0]
+    block = layer.name.split("_")[0]
+    return "level" if block.startswith("level") else block  # a detector's maps share weights
 
 
-class _LayerRates:
-    """An optimizer whose learning rate depends on the layer.
-
-    Only for those who ask for it: for its own classes alone Keras has a fast path on PyTorch.
-    """
+class _Own:
+    """An optimizer whose learning rate may depend on the layer, and that may keep variables equal."""
 
     layer_rates: dict[str, float]
+    tied: Sequence[Sequence[str]]
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        grads = list(grads)
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        places = {variable.path: place for place, variable in enumerate(variables)}
+        for group in self.tied:
+            found = [places[path] for path in group if path in places]
+            known = [grads[place] for place in found if grads[place] is not None]
+            for place in found if known else []:
+                grads[place] = sum(known)
+        super().apply(grads, variables)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         # On TensorFlow this is not Keras' variable, which alone knows its layer, but the one inside it.
@@ -95,11 +111,11 @@ class _LayerRates:
         super().update_step(gradient, variable, learning_rate * self.layer_rates.get(layer, 1.0))
 
 
-class LayerwiseSGD(_LayerRates, keras.optimizers.SGD):
+class OwnSGD(_Own, keras.optimizers.SGD):
     pass
 
 
-class LayerwiseAdamW(_LayerRates, keras.optimizers.AdamW):
+class OwnAdamW(_Own, keras.optimizers.AdamW):
     pass
 
 
