@@ -237,8 +237,8 @@ def test_an_extracted_detector_is_an_ordinary_one(elastic, cli, tmp_path):
     [
         (("--ema",), "--ema is for one width"),
         (("--patience", 1), "--patience is for one width"),
-        (("--budget", "latency-ms=5"), "--budget and --teacher are for classifiers"),
-        (("--teacher", "x"), "--budget and --teacher are for classifiers"),
+        (("--budget", "latency-ms=5", "--metric", "accuracy"), "of detectors one of ap, ap50, f1"),
+        (("--teacher", "x"), "--teacher is for classifiers"),
     ],
 )
 def test_what_several_widths_of_a_detector_cannot_have_is_one_line(words, message, shapes, cli, tmp_path):

@@ -10,10 +10,11 @@ from exported import card_of, one_line, short_latency
 from mobilenets.architectures import NETWORKS
 from mobilenets.deployment import verify
 from mobilenets.models import keras
-from mobilenets.selection import table
+from mobilenets.selection import budgeted, table
+from mobilenets.selection import grid as grids
 from mobilenets.selection.budget import Budget, pick
 from once import once
-from test_elastic_detect import SHORT, elastic_detector
+from test_elastic_detect import SHORT, elastic_detector, shapes_in
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="files are compared on TensorFlow")
 
@@ -89,3 +90,21 @@ def test_what_detectors_do_not_have_is_one_line(run, cli, tmp_path):
     one_line(cli(*words), "of classifiers one of accuracy")
     one_line(cli("grid", run, "--size", 80, "--out", tmp_path / "out"), "was trained at 64, 96")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_takes_a_detector_the_whole_way(place, cli, monkeypatch, tmp_path):
+    monkeypatch.setattr(budgeted, "Plan", lambda **options: grids.Plan(**options, rounds=1, seconds=0.02))
+    out, words = tmp_path / "out", ("--alpha", "0.125,0.25", "--size", 64, "--epochs", 6, "--batch-size", 8)
+    words = ("train", shapes_in(place), "--task", "detect", "--head", "ssdlite", *words, "--out", out, "--json")
+    status, text, err = cli(*words, "--budget", "size-kb=1000", "--metric", "ap50")
+    assert status == 0, err
+    card = json.loads(text)
+    (entry,), stages = card["artifacts"], {stage["stage"]: stage["ap50"] for stage in card["chosen"]["stages"]}
+    assert (card["task"], card["head"], card["input_shape"]) == ("detect", "ssdlite", [64, 64, 3])
+    assert entry["bytes"] <= 1e6
+    assert {"extracted", "tuned"} <= set(stages)
+    assert entry["metrics"]["ap50"] == pytest.approx(max(stages.values()), abs=1e-6)
+    # The weights were good already: a tenth of the rate that a detector begins with.
+    assert card_of(out / "stages" / "tuned")["training"]["learning_rate"] == pytest.approx(0.005)
+    assert json.loads(cli("evaluate", out / entry["file"], "--json")[1])["ap50"] == entry["metrics"]["ap50"]
+    assert "Chosen by budget" in (out / "report.html").read_text()

@@ -79,8 +79,12 @@ def train(
         ),
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="With --budget, to be best in: accuracy, precision, recall, f1.")
-    ] = "accuracy",
+        str | None,
+        typer.Option(
+            help="With --budget, to be best in: accuracy (default), precision, recall, f1; ap, ap50, f1 of detectors.",
+            show_default=False,
+        ),
+    ] = None,
     runtime: Annotated[str, typer.Option(help="With --budget: litert, onnxruntime or openvino.")] = "litert",
     head: Head = None,
     task: Task = "classify",
@@ -146,17 +150,19 @@ def train(
         "data_options": {"seed": seed, "val_fraction": val_fraction},
     }
     if detects:
-        if fits is not None or teacher:
-            raise UserError("--budget and --teacher are for classifiers; leave them out with --task detect")
-        from mobilenets.training.detect import train_detector
-
+        if teacher:
+            raise UserError("--teacher is for classifiers; leave it out with --task detect")
         form = architectures.head(head or architectures.DEFAULT_HEAD)
-        card = train_detector(images, out, table, form, alphas, sizes, settings, tensorboard=tensorboard, **common)
-        return _tell(card, out, json)
     if fits is not None:
         if teacher or tensorboard:
             raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
+        common["head"] = form if detects else None
         return _whole_way(images, out, table, alphas, sizes, fits, settings, common, json)
+    if detects:
+        from mobilenets.training.detect import train_detector
+
+        card = train_detector(images, out, table, form, alphas, sizes, settings, tensorboard=tensorboard, **common)
+        return _tell(card, out, json)
     from mobilenets.training.classify import train as run
 
     card = run(images, out, table, alphas, sizes, settings, teacher=teacher, tensorboard=tensorboard, **common)
@@ -173,10 +179,10 @@ def _tell(card: dict[str, Any], out: Path, json: bool) -> None:
     print(f"model   {out / 'model.keras'}\nreport  {out / 'report.html'}")
 
 
-def _budget(text: str | None, metric: str, runtime: str) -> Any:
+def _budget(text: str | None, metric: str | None, runtime: str) -> Any:
     """The budget that is asked for; None where none is."""
     if text is None:
-        if (metric, runtime) != ("accuracy", "litert"):
+        if (metric, runtime) != (None, "litert"):
             raise UserError("--metric and --runtime say what --budget is about; give it, too")
         return None
     from mobilenets.selection.budget import parse

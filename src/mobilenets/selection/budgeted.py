@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network
+from mobilenets.architectures import Head, Network
 from mobilenets.compress import Options, compress
 from mobilenets.data import ImageData
+from mobilenets.data.boxes import BoxData
 from mobilenets.deployment.export import export
 from mobilenets.deployment.targets import target_of
 from mobilenets.errors import UserError
@@ -25,7 +26,9 @@ from mobilenets.selection.grid_report import render
 from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import require_elastic, train
-from mobilenets.training.settings import Settings
+from mobilenets.training.detect import train_detector
+from mobilenets.training.fit_boxes import usual_rate
+from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 TUNED = 0.15  # of the epochs, in which the chosen network is trained alone
 LOST = 0.002  # of the metric, between float32 and int8, from which on int8 is trained for
@@ -43,7 +46,7 @@ def sides(largest: int) -> list[int]:
 
 
 def train_to_budget(
-    data: ImageData,
+    data: ImageData | BoxData,
     out: Path | str,
     network: Network,
     width_multipliers: Sequence[float],
@@ -51,6 +54,7 @@ def train_to_budget(
     budget: Budget,
     settings: Settings | None = None,
     *,
+    head: Head | None = None,
     weights: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -68,13 +72,15 @@ def train_to_budget(
     ``out/stages``, so that another budget can be tried: ``mobilenets choose out/stages/elastic``.
 
     Args:
-        data: see `mobilenets.training.classify.train`, likewise the arguments not named here.
+        data: see `mobilenets.training.classify.train`, or with a head `mobilenets.training.detect.train_detector`;
+            likewise the arguments not named here.
         out: the model directory to write.
         network: the table.
         width_multipliers: two or more, or several ``sizes``.
         sizes: pixels.
         budget: what the file may take; without a runtime, LiteRT's.
         settings: of the training of all; what follows is shorter and otherwise alike.
+        head: of a detector, of `mobilenets.architectures.HEADS`; None trains a classifier.
         say: called with a line about every stage that begins.
         report: called with what is measured, how much is done, and how much there is.
 
@@ -84,15 +90,16 @@ def train_to_budget(
     Raises:
         UserError: as `mobilenets.training.classify.train`; or nothing fits the budget.
     """
-    out, settings = Path(out), settings or Settings()
+    out, settings = Path(out), settings or (Settings(batch_size=DETECTOR_IMAGES) if head else Settings())
     say = say or (lambda _: None)
-    require_elastic(network, settings)
-    budget = budget.about(cards.CLASSIFY)
-    plan = _plan(budget)
+    require_elastic(network, settings, head)
+    budget = budget.about(cards.DETECT if head else cards.CLASSIFY)
+    plan = _plan(budget, head)
     stages = _Stages(out / cards.STAGES)
     stages.begin(
         {
             "network": network.name,
+            "head": head and head.name,
             "alpha": sorted(width_multipliers),
             "size": sorted(sizes),
             "weights": str(weights) if weights else None,
@@ -110,7 +117,8 @@ def train_to_budget(
     if not stages.done("elastic"):
         with stages.unless_begun("elastic"):
             grid_of = (list(width_multipliers), list(sizes))
-            train(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
+            run = _training(head)
+            run(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
     say("2/4  measuring every one of them as a file")
     known = grid(elastic, plan, report=report)
     render(elastic / cards.GRID)
@@ -120,7 +128,7 @@ def train_to_budget(
     stages.keep(row)
     say(f"3/4  training {named(row)} alone")
     found = [_as_extracted(stages, elastic, row, command)]
-    found.append(_tuned(stages, data, network, row, settings, common))
+    found.append(_tuned(stages, data, network, head, row, settings, common))
     if row["precision"] == "int8" and found[-1].lost(budget) > LOST:
         found.append(_integers(stages, row, settings, quiet, command))
     best = max(found, key=lambda stage: stage.value(budget))
@@ -142,7 +150,16 @@ def train_to_budget(
     return card
 
 
-def _plan(budget: Budget) -> Plan:
+def _training(head: Head | None) -> Callable[..., Any]:
+    """`mobilenets.training.classify.train`, or the same of detectors."""
+
+    def run(data: BoxData, out: Path, network: Network, *others: Any, **options: Any) -> None:
+        train_detector(data, out, network, head, *others, **options)
+
+    return run if head else train
+
+
+def _plan(budget: Budget, head: Head | None) -> Plan:
     """What to measure: the files of one runtime.
 
     Raises:
@@ -152,7 +169,7 @@ def _plan(budget: Budget) -> Plan:
         targets=[target_of(budget.runtime or "litert")],
         precisions=[budget.precision] if budget.precision else ["float32", "int8"],
     )
-    plan.files()  # what cannot be written fails now, not after the training
+    plan.files(head is not None)  # what cannot be written fails now, not after the training
     return plan
 
 
@@ -278,8 +295,9 @@ def _as_extracted(stages: _Stages, elastic: Path, row: Row, command: str) -> _St
 
 def _tuned(
     stages: _Stages,
-    data: ImageData,
+    data: ImageData | BoxData,
     network: Network,
+    head: Head | None,
     row: Row,
     settings: Settings,
     common: dict[str, Any],
@@ -289,7 +307,9 @@ def _tuned(
         shorter = _shorter(settings, epochs)
         member = (row["width_multiplier"], row["resolution"])
         start = stages.path("extracted")
-        train(data, path, network, *member, shorter, weights=start, **stages.state("tuned"), **common)
+        if head and shorter.learning_rate is None and shorter.optimizer == "sgd":
+            shorter = replace(shorter, learning_rate=usual_rate(shorter) / 10)
+        _training(head)(data, path, network, *member, shorter, weights=start, **stages.state("tuned"), **common)
     return _exported("tuned", path, row)
 
 
