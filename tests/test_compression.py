@@ -59,6 +59,7 @@ def ranges_of(model, images) -> dict[str, tuple[float, float]]:
 # -- the simulation -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param("v1", marks=pytest.mark.backend), "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
 )
@@ -121,6 +122,7 @@ def test_layers_left_in_float_are_computed_so_in_simulation_and_file(tmp_path):
     assert kinds.count("FLOAT32") == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["litert", "onnx", "openvino"])
 def test_files_carry_the_trained_ranges(target, tmp_path):
     for package in TARGETS[target].packages:
@@ -241,6 +243,7 @@ def silent(epochs: int, steps: int) -> Reporter:
     return Reporter(epochs, steps, True)
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(data, trained, tmp_path):
     class Stopped(Exception):
         pass
@@ -307,6 +310,7 @@ def test_the_loss_of_a_lesson_is_that_of_the_papers():
     np.testing.assert_array_equal(right, student.argmax(axis=1) == labels.argmax(axis=1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hint", [0.0, pytest.param(1.0, marks=pytest.mark.backend)])
 def test_a_student_learns_from_its_teacher_what_its_labels_hide(data, trained, tmp_path, hint):
     rng = np.random.default_rng(0)
@@ -329,6 +333,7 @@ def test_a_teacher_may_take_larger_images_but_must_know_the_same_classes(data, t
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_compress_writes_a_model_that_every_verb_takes(place, cli, tmp_path, monkeypatch):
     model = shortened(place, tmp_path, monkeypatch)
     write_card(model, card_of(model) | {"speed": {"a machine": {}}})  # which of its files is the fastest there
@@ -393,6 +398,7 @@ def test_an_onnxruntime_that_knows_no_four_bits_is_told(place, cli, tmp_path, mo
     assert not (tmp_path / "small").exists()
 
 
+@pytest.mark.long
 def test_calibration_that_tries_needs_no_training(place, cli, tmp_path, monkeypatch):
     model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "small"
     status, text, err = cli("compress", model, "--out", out, "--int8", "ptq", "--json")
@@ -412,6 +418,7 @@ def test_calibration_that_tries_needs_no_training(place, cli, tmp_path, monkeypa
     assert entry["files"] == card["artifacts"][0]["files"]  # with the same ranges
 
 
+@pytest.mark.long
 def test_sensitivity_is_a_table_and_a_picture(place, cli, tmp_path, monkeypatch):
     model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "found"
     before = (model / "card.json").read_bytes()

@@ -131,6 +131,7 @@ def test_half_precision_nearly_so_and_in_half_the_bytes(name, target, tmp_path):
         assert sizes[0] < 0.6 * max(path.stat().st_size for path in tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_any_batch(target, precision, tmp_path):
@@ -150,6 +151,7 @@ def test_float_images_are_pixel_values_too(target, precision, tmp_path):
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_conventions_of_pytorch(target, tmp_path):
     for size in (64, 65):
@@ -201,6 +203,7 @@ def converted(model: keras.Model, images: np.ndarray, integers: bool = True) -> 
     return converter.convert()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [slow_where(name == "v2", name) for name in ("v1", "v2", "v3_small", "v4_conv_small")])
 def test_integers_are_as_good_as_those_of_tensorflows_converter(name, tmp_path):
     """Random weights, for which eight bits are harder than for trained ones; same images to calibrate on."""
@@ -377,6 +380,7 @@ def test_two_values_of_four_bits_share_a_byte():
 # -- the container --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_operators_have_the_versions_that_tensorflows_converter_gives_them(tmp_path):
     """Older runtimes on devices refuse by version what they do not know."""
     from ai_edge_litert import schema_py_generated as schema

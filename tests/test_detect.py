@@ -295,6 +295,7 @@ def test_options_of_classifiers_are_not_taken_and_ignored(trained, cli, tmp_path
         assert message in err
 
 
+@pytest.mark.long
 def test_files_are_timed_beside_their_ap(exported, cli, tmp_path):
     status, out, err = cli(
         "benchmark", exported, "--rounds", 1, "--seconds", 0.05, "--out", tmp_path / "times.json", "--json"
@@ -311,6 +312,7 @@ def test_a_detector_has_one_size(exported, cli):
     assert "anchors are made for one size" in err
 
 
+@pytest.mark.long
 def test_one_image_with_500_boxes_and_one_class(cli, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
@@ -344,6 +346,7 @@ def test_one_image_with_500_boxes_and_one_class(cli, tmp_path):
     assert json.loads(out)["classes"] == ["cell"]
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_to_the_same_end(shapes, tmp_path):
     from mobilenets.architectures import head, network
     from mobilenets.data.box_folder import load_boxes

@@ -145,6 +145,7 @@ def test_one_width_and_resolution_are_trained_as_ever(data, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 @pytest.mark.backend
 def test_several_are_learned_at_once_and_a_stopped_run_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
     settings = Settings(epochs=4, batch_size=16, warmup_epochs=1)
@@ -219,6 +220,7 @@ def elastic(place):
     return elastic_run(place)
 
 
+@pytest.mark.long
 def test_an_extracted_network_is_an_ordinary_model(elastic, cli, tmp_path):
     out = tmp_path / "half"
     status, text, err = cli("extract", elastic, "--alpha", 0.125, "--size", 32, "--out", out, "--json")

@@ -102,6 +102,7 @@ def test_training_a_slice_trains_those_weights_as_the_narrower_detector_would(na
     assert max(np.abs(after[path] - old).max() for path, old in before.items()) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.backend
 def test_maps_that_smaller_sizes_lack_learn_from_the_largest_as_if_it_were_alone():
     keras.utils.set_random_seed(0)
@@ -146,6 +147,7 @@ def _short(monkeypatch):
     monkeypatch.setitem(NETWORKS, "v1", SHORT)
 
 
+@pytest.mark.long
 def test_one_width_and_size_are_trained_as_ever(shapes, tmp_path):
     data, settings = load_boxes(shapes), Settings(epochs=1, batch_size=16, learning_rate=0.01)
     for name, of in (("plain", (0.125, 64)), ("lists", ([0.125], [64]))):
@@ -190,6 +192,7 @@ def test_several_are_learned_at_once(elastic):
     assert '<th scope="col">AP</th><th scope="col">64 px</th>' in page
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_short")
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(elastic, shapes, cli, tmp_path, monkeypatch):
     def stopping(path, history, keep=loop.logs.write_history):
@@ -209,6 +212,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(elastic, shapes, cli, tmp_p
     assert resumed["elastic"] == whole["elastic"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_short")
 def test_an_extracted_detector_is_an_ordinary_one(elastic, cli, tmp_path):
     out = tmp_path / "small"

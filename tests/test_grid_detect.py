@@ -57,6 +57,7 @@ def test_every_file_is_measured_by_its_own_boxes(run):
     assert (run / "grid" / "grid.csv").read_text().splitlines()[0].split(",")[6:9] == ["ap", "ap50", "f1"]
 
 
+@pytest.mark.long
 def test_the_best_file_within_a_budget_is_chosen_and_written(run, cli):
     rows = table.read(run / "grid" / "grid.json")["rows"]
     most = max(row["file_bytes"] for row in rows if row["width_multiplier"] == 0.125) / 1e3
@@ -92,6 +93,7 @@ def test_what_detectors_do_not_have_is_one_line(run, cli, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_budget_takes_a_detector_the_whole_way(place, cli, monkeypatch, tmp_path):
     monkeypatch.setattr(budgeted, "Plan", lambda **options: grids.Plan(**options, rounds=1, seconds=0.02))
     out, words = tmp_path / "out", ("--alpha", "0.125,0.25", "--size", 64, "--epochs", 6, "--batch-size", 8)

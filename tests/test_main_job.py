@@ -22,6 +22,7 @@ def card_of(directory):
     return json.loads((directory / "card.json").read_text())
 
 
+@pytest.mark.long
 def test_digits_reach_98_percent_as_model_and_as_file(job):
     _, found = job
     assert found["keras"]["accuracy"] >= 0.98
@@ -212,6 +213,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_main_job_on_a_folder_of_ones_own(photos, cli, tmp_path):
     out = tmp_path / "runs" / "photos"
     status, text, err = cli("data", photos, "--sheet", tmp_path / "sheet.png")

@@ -212,6 +212,7 @@ class Counted:
         self.settled.append(model.count_params())
 
 
+@pytest.mark.long
 def test_little_goes_at_a_time_and_what_is_left_is_asked_again():
     model, whole, counted = build("v2", SIZE, ALPHA), cost(written("v2")).macs, Counted()
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
@@ -321,6 +322,7 @@ def test_the_share_for_a_latency_is_found_by_measuring():
         share_for(0.5, lambda share: 1 + 10 * share, said.append)
 
 
+@pytest.mark.long
 def test_the_file_that_is_timed_is_the_one_that_would_ship(monkeypatch):
     written: list = []
     write = Writer.write
@@ -362,6 +364,7 @@ def test_a_candidate_is_timed_against_the_whole_network(monkeypatch):
 # -- the verb -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_pruned_model_is_an_ordinary_one(place, cli, tmp_path, monkeypatch):
     model, out = shortened(place, tmp_path, monkeypatch), tmp_path / "small"
     status, text, err = cli("compress", model, "--out", out, "--prune", 0.5, "--prune-steps", 1, "--prune-epochs", 10,
@@ -405,6 +408,7 @@ class Stopped(Exception):
     """Instead of the power cut that a test cannot make."""
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypatch):
     model = shortened(place, tmp_path, monkeypatch)
     options = Options(prune=0.6, steps=1, prune_epochs=1, max_drop=100)
@@ -439,6 +443,7 @@ def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypa
     assert not (out / "stages").exists()
 
 
+@pytest.mark.long
 def test_target_ms_prunes_until_the_file_is_fast_enough(place, tmp_path, monkeypatch):
     model = shortened(place, tmp_path, monkeypatch)
     macs = card_of(model)["cost"]["macs"]

@@ -113,6 +113,7 @@ def test_predict_names_the_classes_of_imagenet(model, photos, cli):
     assert (len(images), right >= 18) == (20, True)
 
 
+@pytest.mark.long
 def test_the_head_is_new_and_the_rest_is_ported_when_training_starts_from_them(model, tmp_path, cli):
     status, _, err = cli(
         *("train", "digits", "--net", "v2", "--size", "32", "--weights", model, "--epochs", "1", "--freeze"),

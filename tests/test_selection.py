@@ -89,6 +89,7 @@ def test_the_front_is_what_nothing_beats(measured):
         assert row["pareto"] == (not beaten)
 
 
+@pytest.mark.long
 def test_a_grid_goes_on_where_it_stopped(run, monkeypatch):
     shutil.rmtree(run / "grid")
     said, measure = [], grids.Bench.measure
@@ -168,6 +169,7 @@ def test_a_damaged_grid_is_one_line(spoil, run, cli):
 # -- the choice -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_chosen_file_is_written_and_is_what_was_measured(run, cli):
     widest = max(row["file_bytes"] for row in rows_of(run) if row["width_multiplier"] == 0.125) / 1e3
     status, out, err = cli("choose", run, "--size-kb", widest, "--latency-ms", 1e4, "--metric", "f1", "--json")
@@ -191,6 +193,7 @@ def test_the_chosen_file_is_written_and_is_what_was_measured(run, cli):
     one_line(cli("choose", run, "--out", run / "chosen"), "already holds a model", "--overwrite")
 
 
+@pytest.mark.long
 def test_what_breaks_the_budget_when_measured_again_is_left_out(run, monkeypatch):
     again, slow = choose.again, []
 
@@ -278,6 +281,7 @@ def test_published_networks_are_chosen_by_what_is_measured_here(monkeypatch, cli
 # -- the whole way --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_budget_takes_training_the_whole_way_and_goes_on_after_a_stop(tmp_path, cli, monkeypatch):
     out, counted = tmp_path / "out", []
     train = budgeted.train

@@ -96,6 +96,7 @@ def test_a_network_learns_and_its_directory_is_complete(data, tmp_path):
     assert (measured == data.val.labels).mean() == pytest.approx(card["metrics"]["accuracy"])
 
 
+@pytest.mark.long
 @pytest.mark.backend
 def test_an_interrupted_run_ends_as_if_never_stopped(data, tmp_path, monkeypatch):
     whole = run(data, tmp_path / "whole")
@@ -116,6 +117,7 @@ COMMAND = [sys.executable, "-m", "mobilenets", "train", "digits", "--alpha", "0.
 COMMAND += ["--epochs", "5", "--batch-size", "128", "--seed", "3"]
 
 
+@pytest.mark.long
 def test_a_run_killed_outright_resumes_to_the_same_metrics(tmp_path):
     def finish(*options: str) -> dict:
         done = subprocess.run([*COMMAND, "--json", *options], capture_output=True, text=True, check=False)
@@ -210,6 +212,7 @@ def test_a_frozen_backbone_stays_as_it_was(data, tmp_path):
         run(data, tmp_path / "other", replace(QUICK, freeze=True))
 
 
+@pytest.mark.long
 def test_weights_of_another_width_are_refused_and_another_head_is_begun_anew(data, tmp_path):
     run(data, tmp_path / "first", replace(QUICK, epochs=1))
     with pytest.raises(UserError, match=r"layer 'stem' has shapes .* --alpha"):
@@ -329,6 +332,7 @@ def test_a_file_where_the_directory_should_be_is_told(data, tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(data, small_disk, tmp_path):
     whole = run(data, tmp_path / "whole")
     filler = small_disk / "filler"
