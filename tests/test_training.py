@@ -261,7 +261,7 @@ def test_weight_decay_spares_what_it_would_hurt():
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_tied_variables_learn_from_the_sum_of_their_gradients(optimizer):
     ones = np.ones(2, np.float32)
-    variables = [keras.Variable(ones, name=f"{name}_bias") for name in ("tied", "too", "twin")]
+    variables = [keras.Variable(ones, name=f"{name}_kernel") for name in ("tied", "too", "twin")]
     settings = Settings(epochs=10, warmup_epochs=0, optimizer=optimizer)
     tied = [[variables[0].path, variables[1].path, "of another network"]]
     made = make_optimizer(settings, variables, 100, 0.1, tied=tied)
