@@ -77,7 +77,7 @@ def test_fashion_mnist():
 
 def _idx(shape: tuple[int, ...], content: bytes) -> bytes:
     header = bytes((0, 0, 8, len(shape))) + b"".join(side.to_bytes(4, "big") for side in shape)
-    return gzip.compress(header + content)
+    return gzip.compress(header + content, mtime=0)
 
 
 def _fashion_files(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_fashion_mnist_from_files(tmp_path, monkeypatch):
         _idx((20, 784), bytes(20 * 784)),
         _idx((19, 28, 28), bytes(19 * 784)),
         _idx((2**31, 2**31, 28), bytes(10)),
-        gzip.compress(b"\0\0"),
+        gzip.compress(b"\0\0", mtime=0),
     ],
 )
 def test_damaged_fashion_mnist(tmp_path, monkeypatch, content):
