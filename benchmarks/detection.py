@@ -1,0 +1,186 @@
+"""How good detectors become in 40 minutes on two cores, which head is better at the same latency, and what files lose.
+
+    # three hours on two cores: V1 α 0.5 and V3-Large, each with both heads
+    python benchmarks/detection.py --runs runs/detection
+    # one of them, beside what the result holds already
+    python benchmarks/detection.py --runs runs/detection --only v1:anchor_free
+
+Trains on `stamps` scenes from random weights, first at 160 pixels, where an epoch takes a quarter of the time, then at
+320. AP is that of new scenes of the objects that were trained on (val) and of scenes of objects never seen (unseen).
+Every file is written, evaluated and timed, in turns with the Keras model. ``processor_seconds`` are those of training
+and of measuring AP after each epoch, added up over cores: other work on the machine does not count, and two cores have
+4,800 of them in 40 minutes.
+
+The anchor-free network is evaluated and timed on smaller images, too, with the same weights: what it loses until it
+takes no longer than SSDLite at 320 is the comparison of both heads at equal latency.
+
+The picture beside the result shows the first eight scenes of val and what the detector with the highest AP there finds
+above the threshold at which its F1 is best.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mobilenets.architectures import HEADS, head, network
+from mobilenets.card import environment, now, read_card
+from mobilenets.compress import Options, compress
+from mobilenets.data.box_drawing import draw_boxes
+from mobilenets.data.box_loader import BoxEvaluationBatches
+from mobilenets.data.boxes import BoxData, BoxSplit
+from mobilenets.data.scenes import scenes, unseen
+from mobilenets.deployment.benchmark import Plan, benchmark
+from mobilenets.deployment.export import export
+from mobilenets.deployment.latency import interleaved, summary
+from mobilenets.deployment.targets import Variant, Writer
+from mobilenets.deployment.worker import Worker
+from mobilenets.evaluation.detection import measure_boxes, reported
+from mobilenets.evaluation.detector import BATCH, found_in
+from mobilenets.evaluation.inference import predictor
+from mobilenets.files import write_json
+from mobilenets.models.detector import detector
+from mobilenets.models.saving import load_model
+from mobilenets.training.detect import train_detector
+from mobilenets.training.settings import Settings
+
+RESULT = Path(__file__).parent / "results" / "detection.json"
+SIZE, SMALLER = 320, (256, 288)
+DRAWN = (2, 4)  # rows and columns of the picture
+# Width, and epochs at each number of pixels, which together take less than 40 minutes on two cores.
+NETWORKS = {"v1": (0.5, {160: 20, SIZE: 50}), "v3_large": (1.0, {160: 20, SIZE: 18})}
+RATE, IMAGES = 0.05, 8  # learning rate, and images a step
+FIGURES = ("images", "objects", "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "precision", "recall", "f1")
+LOST = 0.02  # of AP, in integers
+TARGETS = ("litert", "onnx", "openvino")
+RUNTIMES = ("litert", "onnxruntime", "openvino", "keras")
+
+
+def trained(name: str, form: str, runs: Path, data: BoxData) -> list[dict[str, Any]]:
+    """Trains at one size after the other; returns how long that took."""
+    alpha, stages = NETWORKS[name]
+    before, found = None, []
+    for size, epochs in stages.items():
+        directory = runs / f"{name}_{form}_{size}"
+        record = directory.with_suffix(".json")
+        if not (directory / "card.json").is_file():
+            going = (directory / "checkpoint.npz").is_file()
+            settings = Settings(epochs=epochs, batch_size=IMAGES, learning_rate=RATE)
+            began = time.process_time()
+            train_detector(
+                data, directory, network(name), head(form), alpha, size, settings, weights=before, resume=going
+            )
+            spent = round(time.process_time() - began)
+            seconds = round(read_card(directory)["training"]["seconds"])
+            # Of a run that was interrupted, only its end has been measured.
+            record.write_text(json.dumps({"seconds": seconds, "processor_seconds": None if going else spent}))
+        found.append({"pixels": size, "epochs": epochs} | json.loads(record.read_text()))
+        before = directory
+    return found
+
+
+def figures(model: Any, split: BoxSplit, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a detector comes to on a split."""
+    batches = BoxEvaluationBatches(split, model.input_shape[1], BATCH)
+    metrics = measure_boxes(found_in(predictor(model), batches, split.sizes), split, classes)
+    return {key: metrics[key] for key in FIGURES}
+
+
+def smaller(directory: Path, name: str, form: str, data: BoxData) -> list[dict[str, Any]]:
+    """The same weights on smaller images: AP, and the latency of the LiteRT file relative to that at full size."""
+    model, rows = load_model(directory), []
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = Writer(model).write(Variant("litert", "float32"), Path(temporary) / "whole")
+        for size in SMALLER:
+            other = detector(network(name), head(form), (size, size, 3), len(data.classes), NETWORKS[name][0])
+            other.set_weights(model.get_weights())
+            path = Writer(other).write(Variant("litert", "float32"), Path(temporary) / str(size))
+            with Worker(whole) as first, Worker(path) as second:
+                times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
+            row = {"pixels": size, "latency_ratio": round(times[1] / times[0], 3)}
+            rows.append(row | {"val": figures(other, data.val, data.classes)})
+    return rows
+
+
+def draw(directory: Path, data: BoxData, path: Path) -> None:
+    """A sheet of scenes with what a detector finds in them."""
+    card, model, whole = read_card(directory), load_model(directory), data.val
+    parts = (whole.images, whole.sizes, whole.boxes, whole.labels, whole.ignored)
+    split = BoxSplit(*(part[: DRAWN[0] * DRAWN[1]] for part in parts))
+    found = found_in(predictor(model), BoxEvaluationBatches(split, SIZE, BATCH), split.sizes)
+    pictures = []
+    for image, boxes in zip(split.images, found, strict=True):
+        kept = reported(boxes, card["metrics"]["threshold"])
+        pictures.append(draw_boxes(image, kept[:, :4], kept[:, 5].astype(int), data.classes, scores=kept[:, 4]))
+    rows = [np.hstack(pictures[start : start + DRAWN[1]]) for start in range(0, len(pictures), DRAWN[1])]
+    Image.fromarray(np.vstack(rows)).save(path, quality=85, optimize=True)
+
+
+def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
+    """The int8 LiteRT file with the best of several ways to calibrate, where the usual one lost too much."""
+    (usual,) = (entry for entry in card["artifacts"] if (entry["target"], entry["precision"]) == ("litert", "int8"))
+    if card["metrics"]["ap"] - usual["metrics"]["ap"] <= LOST:
+        return None
+    out = directory.with_name(f"{directory.name}_ptq")
+    if not (out / "card.json").is_file():
+        compress(directory, out, Options(int8="ptq", max_drop=100), quiet=True)
+    (entry,) = read_card(out)["artifacts"]
+    return {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
+
+
+def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
+    """Everything about a network with a head."""
+    stages, directory = trained(name, form, runs, data), runs / f"{name}_{form}_{SIZE}"
+    if not read_card(directory)["artifacts"]:
+        export(directory, TARGETS, ("float32", "int8"), max_drop=100)
+    card, model = read_card(directory), load_model(directory)
+    kept = ("file", "runtime", "threads", "median_ms", "least_ms", "most_ms")
+    times = benchmark(str(directory), Plan(runtimes=RUNTIMES, threads=(1, 2)))["rows"]
+    return {
+        "network": name,
+        "head": form,
+        "width_multiplier": NETWORKS[name][0],
+        "training": stages,
+        "macs": card["cost"]["macs"],
+        "params": card["cost"]["params"],
+        "val": {key: card["metrics"][key] for key in FIGURES},
+        "unseen": figures(model, unseen(), data.classes),
+        "files": [
+            {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
+            for entry in card["artifacts"]
+        ],
+        "calibrated": calibrated(directory, card),
+        "latency": [{key: row[key] for key in kept} for row in times],
+        "smaller": smaller(directory, name, form, data) if form == "anchor_free" else [],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="where the models are kept")
+    parser.add_argument("--only", help="one network and head, as v1:anchor_free; the result keeps its other rows")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    options = parser.parse_args()
+    wanted = [(name, form) for name in NETWORKS for form in HEADS]
+    if options.only:
+        wanted = [pair for pair in wanted if ":".join(pair) == options.only]
+    options.runs.mkdir(parents=True, exist_ok=True)
+    data, rows = scenes(), {}
+    if options.only and options.result.is_file():
+        rows = {(row["network"], row["head"]): row for row in json.loads(options.result.read_text())["rows"]}
+    for pair in wanted:
+        rows[pair] = one(*pair, options.runs, data) | {"measured": now()}
+        print(rows[pair], flush=True)
+        result = {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES, "learning_rate": RATE}
+        write_json(options.result, result | {"rows": [*rows.values()], "environment": environment()})
+    best = max(rows, key=lambda pair: rows[pair]["val"]["ap"])
+    draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
+
+
+if __name__ == "__main__":
+    main()
