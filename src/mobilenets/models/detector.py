@@ -60,8 +60,9 @@ def detector(
         for level in written.levels:
             model.get_layer(level.scores).bias.assign([math.log(RARE / (1 - RARE))] * num_classes)
         for first, *others in _alike(model):
+            value = keras.ops.convert_to_numpy(first)  # else they would share an array on JAX, which a step gives away
             for other in others:
-                other.assign(first)
+                other.assign(value)
     return model
 
 
