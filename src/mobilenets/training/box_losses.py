@@ -142,7 +142,8 @@ def _suits(boxes: Any, anchors: np.ndarray) -> Any:
     longer = ops.max(sides[:, :, None] / ops.convert_to_tensor(steps)[None, None], axis=-1)
     least = np.where(steps[:, 0] > steps[:, 0].min(), STEPS / 2, 0).astype("float32")
     most = np.where(steps[:, 0] < steps[:, 0].max(), STEPS, np.inf).astype("float32")
-    return ops.cast(ops.logical_and(longer >= least, longer <= most), "float32")
+    suits = ops.logical_and(longer >= ops.convert_to_tensor(least), longer <= ops.convert_to_tensor(most))
+    return ops.cast(suits, "float32")
 
 
 def _ignored(labels: Any, inside: Any) -> Any:
