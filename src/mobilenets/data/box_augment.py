@@ -6,24 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobilenets.data.store import stretched
+from mobilenets.data.placing import CANVAS, change_colours, draw, lots, sides
 
 # The class of a row that is no object: nothing at all, or a region that is neither object nor background.
 UNUSED = -1
 IGNORED = -2
-
-# What surrounds an image that was made smaller: the mean colour of photographs.
-_CANVAS = (124, 116, 104)
 
 # Less than this is left of a box, pixels: nothing is.
 _NOTHING = 0.1
 
 # Where the four images of a mosaic may meet, share of the side.
 _CENTRE = (0.25, 0.75)
-
-# RGB to luma and two colour differences (YIQ), in which a turn is a change of hue.
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def compose(
         lies outside is missing. Every object that is not ignored has sides of at least one pixel.
     """
     size = len(out)
-    out[:] = _CANVAS
+    out[:] = CANVAS
     if len(images) == 1:
         places = [(0, 0, size, size)]
     else:
@@ -100,7 +93,7 @@ def compose(
         moved[shares < augment.least_visible, 4] = IGNORED
         found.append(moved)
     if augment.colour:
-        _change_colours(out, augment.colour, rng)
+        change_colours(out, augment.colour, rng)
     return finished(np.concatenate(found), size)
 
 
@@ -119,15 +112,13 @@ def _sides(
     size: int, place: np.ndarray, mosaic: bool, augment: BoxAugment, rng: np.random.Generator
 ) -> tuple[int, int]:
     """Draws the width and height in pixels at which an image is shown in ``place``."""
-    share, lean = rng.random(2).tolist()
-    lean = math.exp((lean - 0.5) * math.log(augment.aspect))
     least, most = augment.scale
+    share, lean = lots(augment.aspect, rng)
     height, width = place.shape[:2]
     if mosaic:
         least = max(least, width / size / lean, height / size * lean)
         most = max(least, min(most, 1.0))
-    scale = least + (most - least) * share
-    return max(1, round(size * scale * lean)), max(1, round(size * scale / lean))
+    return sides(size, least + (most - least) * share, lean)
 
 
 def _draw(
@@ -138,7 +129,7 @@ def _draw(
     rng: np.random.Generator,
     place: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws an image on ``place`` at random: all of it where it fits in, a part of it where it does not.
+    """Draws an image on ``place`` at random, and moves its boxes along.
 
     Args:
         image: uint8 ``(H, W, 3)``.
@@ -152,18 +143,8 @@ def _draw(
         The rows in pixels of ``place``, cut off at what is drawn, float64 ``(objects, 5)``; and the share of each
         box's area that is left, ``(objects,)``.
     """
-    import cv2
-
-    windows = [
-        _window(room, side, length, where)
-        for room, side, length, where in zip(
-            place.shape[1::-1], sides, image.shape[1::-1], rng.random(2).tolist(), strict=True
-        )
-    ]
-    (left, right, first_x, last_x), (top, bottom, first_y, last_y) = windows
-    part = stretched(image[first_y:last_y, first_x:last_x], right - left, bottom - top)
-    place[top:bottom, left:right] = cv2.flip(part, 1) if flip else part
-
+    windows = draw(image, sides, flip, rng, place)
+    (left, right, *_), (top, bottom, *_) = windows
     moved = rows.astype(np.float64)
     for axis, (start, stop, first, last) in enumerate(windows):
         ends = (moved[:, axis : axis + 3 : 2] * image.shape[1 - axis] - first) * ((stop - start) / (last - first))
@@ -173,39 +154,5 @@ def _draw(
     return moved, _areas(moved) / np.maximum(whole, 1e-9)
 
 
-def _window(room: int, side: int, length: int, where: float) -> tuple[int, int, int, int]:
-    """Along one axis: from where to where is drawn, and from which to which of the image's pixels.
-
-    Both are whole pixels, so that a box moves exactly as the pixels do.
-
-    Args:
-        room: Pixels of the place.
-        side: Pixels that the whole image would take.
-        length: Pixels of the image.
-        where: In 0..1; from one end of what is possible to the other.
-    """
-    offset = round(where * (room - side))
-    start, stop = max(0, offset), min(room, offset + side)
-    first, last = ((end - offset) / side * length for end in (start, stop))
-    return start, stop, math.floor(first), math.ceil(last)
-
-
 def _areas(rows: np.ndarray) -> np.ndarray:
     return (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
-
-
-def _change_colours(image: np.ndarray, strength: float, rng: np.random.Generator) -> None:
-    """Changes brightness, contrast, saturation and hue at random, in place.
-
-    All four are one affine change of RGB.
-    """
-    import cv2
-
-    *factors, turn = (rng.uniform(-strength, strength, 4)).tolist()
-    brightness, contrast, saturation = (1 + 0.5 * factor for factor in factors)
-    angle = math.radians(18 * turn)
-    cos, sin = saturation * math.cos(angle), saturation * math.sin(angle)
-    matrix = brightness * contrast * (_FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _TO_YIQ)
-    mean = float(np.dot(cv2.mean(image)[:3], _TO_YIQ[0]))
-    offset = np.full((3, 1), brightness * (1 - contrast) * mean)
-    cv2.transform(image, np.hstack([matrix, offset]), dst=image)

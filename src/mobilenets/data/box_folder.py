@@ -3,17 +3,16 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from mobilenets.data import coco, images, voc, yolo
-from mobilenets.data.box_read import Annotated, Lost, Tree, walk
+from mobilenets.data import coco, upright, voc, yolo
+from mobilenets.data.box_read import Annotated, Lost, Tree, duplicates, first_reason, folder_of, held_back, walk
 from mobilenets.data.boxes import BoxData, BoxSplit
-from mobilenets.data.names import counted, for_validation, shown, some
-from mobilenets.data.scan import Scanned, scan, threads
+from mobilenets.data.names import counted, shown, some
+from mobilenets.data.scan import Scanned, scan
 from mobilenets.data.types import Problem
 from mobilenets.errors import UserError
 
@@ -52,17 +51,7 @@ def load_boxes(
         from mobilenets.data.scenes import scenes
 
         return scenes()
-    one_word = source and not any(mark in source for mark in "/\\.~")
-    if not source or (one_word and not Path(source).exists()):
-        raise UserError(f"'{source}': neither a folder here nor a built-in data set with boxes (stamps is built in)")
-    if not 0 < val_fraction <= 1:
-        raise UserError(f"val_fraction is {val_fraction}; it must be greater than 0 and at most 1")
-    root = Path(source).expanduser().absolute()
-    if not root.exists():
-        raise UserError(f"{source}: no such folder")
-    if not root.is_dir():
-        raise UserError(f"{source}: is a file; give the folder that holds the images and their annotations")
-
+    root = folder_of(source, val_fraction, "boxes")
     tree = walk(root, Path(source))
     notes: list[str] = []
     lost = Lost()
@@ -73,29 +62,31 @@ def load_boxes(
         raise UserError(f"{source}: its annotations ({form.NAME}) name no class{lost.example()}")
     paths = list(dict.fromkeys(entry.image for entry in (*reading.train, *reading.val)))
     found = dict(zip(paths, scan(root, paths, progress), strict=True))
-    sizes = _sizes([path for path in paths if not found[path].reason])
+    sizes = upright.sizes_of([path for path in paths if not found[path].reason])
     problems = [
         Problem(tree.called(path), found[path].reason or sizes[path])
         for path in paths
         if found[path].reason or isinstance(sizes[path], str)
     ]
     sizes = {path: size for path, size in sizes.items() if not isinstance(size, str)}
-    turns = _turns([*reading.train, *reading.val], sizes, notes)
+    turns = upright.turns_of([*reading.train, *reading.val], sizes, "boxes", notes)
     train, val = (_split(part, sizes, turns, lost, notes) for part in (reading.train, reading.val))
 
     if len(val):
         if not len(train):
-            raise UserError(f"{source}: none of the images to train on is usable{_first(problems, lost)}")
+            raise UserError(f"{source}: none of the images to train on is usable{first_reason(problems, lost)}")
     elif reading.val:
-        raise UserError(f"{source}: none of the images set aside for validation is usable{_first(problems, lost)}")
+        raise UserError(
+            f"{source}: none of the images set aside for validation is usable{first_reason(problems, lost)}"
+        )
     elif val_fraction == 1:
         train, val = val, train
     else:
         if sum(not ignored.all() for ignored in train.ignored) == 1:
             raise UserError(f"{source}: only one image has objects; draw boxes in at least two, better fifty")
         train, val = _set_aside(tree, train, seed, val_fraction)
-    _check_objects(source, reading.classes, train, val, val_fraction, _first(problems, lost), notes)
-    notes.extend(_duplicates(tree, train, val, found))
+    _check_objects(source, reading.classes, train, val, val_fraction, first_reason(problems, lost), notes)
+    notes.extend(duplicates(tree, train.images, val.images, found, "precision"))
     further, more = lost.told()
     return BoxData(
         name=shown(root.resolve().name) or "images",
@@ -126,60 +117,6 @@ def _form(tree: Tree, notes: list[str]) -> ModuleType:
     if len(found) > 1:
         notes.append(f"read as {found[0].NAME}, though there is also {', '.join(form.NAME for form in found[1:])}")
     return found[0]
-
-
-def _sizes(paths: Sequence[Path]) -> dict[Path, tuple[int, int] | str]:
-    """Width and height of each image as it is shown, or why that cannot be found out."""
-
-    def look(path: Path) -> tuple[int, int] | str:
-        try:
-            return images.dimensions(path)
-        except images.ImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(threads()) as pool:
-        return dict(zip(paths, pool.map(look, paths), strict=True))
-
-
-def _turns(entries: Sequence[Annotated], sizes: dict[Path, tuple[int, int]], notes: list[str]) -> dict[Path, int]:
-    """EXIF's orientation of the images whose boxes were drawn on the picture as it is stored, not as it is shown.
-
-    The size that comes with the boxes tells which of the two it was, where width and height change places. A picture
-    on its head, or a square one, cannot tell; it goes with the others, if they all say the same.
-    """
-    lying, upright, silent = {}, False, []
-    for entry in entries:
-        size = sizes.get(entry.image)
-        if size is None or entry.size is None:
-            continue
-        if size[0] == size[1] or size == entry.size:
-            silent.append(entry)
-        elif entry.size == size[::-1] and (turn := _orientation(entry.image)) in (5, 6, 7, 8):
-            lying[entry.image] = turn
-    if not lying:
-        return {}
-    quiet = {}
-    for entry in silent:
-        turn, size = _orientation(entry.image), sizes[entry.image]
-        if turn in (5, 6, 7, 8) and size[0] != size[1]:
-            upright = True
-        elif turn in range(2, 9):
-            quiet[entry.image] = turn
-    turns = lying if upright else lying | quiet
-    notes.append(
-        f"boxes drawn on the picture as it is stored, not upright as EXIF has it shown, were turned with it: "
-        f"{counted(len(turns), 'image')} ({some([shown(path.name) for path in turns])})"
-    )
-    return turns
-
-
-def _orientation(path: Path) -> int:
-    """EXIF's, of a file; 1 where it cannot be read."""
-    try:
-        with images.opened(images.read(path)) as picture:
-            return images.orientation(picture)
-    except images.ImageError:
-        return 1
 
 
 def _turned(boxes: np.ndarray, turn: int, width: int, height: int) -> np.ndarray:
@@ -252,11 +189,7 @@ def _in_pixels(entry: Annotated, size: np.ndarray, turn: int | None) -> np.ndarr
 
 
 def _set_aside(tree: Tree, split: BoxSplit, seed: int, fraction: float) -> tuple[BoxSplit, BoxSplit]:
-    names = [shown(tree.relative(path)) for path in split.images]
-    bare = np.array([bool(ignored.all()) for ignored in split.ignored], bool)
-    held = np.zeros(len(split), bool)
-    for group in (np.flatnonzero(~bare), np.flatnonzero(bare)):
-        held[group[sorted(for_validation([names[index] for index in group], seed, fraction))]] = True
+    held = held_back(tree, split.images, [bool(ignored.all()) for ignored in split.ignored], seed, fraction)
     return split.chosen(np.flatnonzero(~held)), split.chosen(np.flatnonzero(held))
 
 
@@ -284,21 +217,6 @@ def _check_objects(
         if absent and len(split):
             end = "it cannot be learned" if purpose == "training" else "nothing to measure it on"
             notes.append(f"no {purpose} object of {some(absent, 5)}: {end}")
-
-
-def _first(problems: Sequence[Problem], lost: Lost) -> str:
-    return f" ({problems[0].path}: {problems[0].reason})" if problems else lost.example()
-
-
-def _duplicates(tree: Tree, train: BoxSplit, val: BoxSplit, found: dict[Path, Scanned]) -> list[str]:
-    seen = {found[path].digest for path in train.images}
-    twins = [shown(tree.relative(path)) for path in val.images if found[path].digest in seen]
-    if not twins:
-        return []
-    return [
-        f"in training too, byte by byte: {len(twins)} of {counted(len(val), 'validation image')} ({some(twins)}); "
-        "precision will look better than it is"
-    ]
 
 
 def _fingerprint(tree: Tree, classes: Sequence[str], train: BoxSplit, val: BoxSplit, found: dict[Path, Scanned]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mobilenets.data.box_augment import IGNORED, UNUSED, BoxAugment, compose, finished
 from mobilenets.data.boxes import BoxSplit
-from mobilenets.data.loader import ahead
+from mobilenets.data.loader import ahead, check_batches
 from mobilenets.data.scan import threads as available_threads
 from mobilenets.data.store import Store, batches_of
 
@@ -51,7 +51,7 @@ class BoxBatches:
         Raises:
             ValueError: an argument is out of its range.
         """
-        _check(split, size, batch_size, threads)
+        check_batches(split, size, batch_size, threads)
         if seed < 0:
             raise ValueError(f"seed is {seed}; at least 0")
         self._objects = _rows(split)
@@ -131,7 +131,7 @@ class BoxEvaluationBatches:
         threads: int | None = None,
     ) -> None:
         """Prepares; the arguments and errors are those of ``BoxBatches``, and a split may be empty."""
-        _check(split, size, batch_size, threads, empty=True)
+        check_batches(split, size, batch_size, threads, empty=True)
         self._size = size
         self._parts = batches_of(len(split), batch_size)
         self._threads = threads or available_threads()
@@ -183,14 +183,3 @@ def _rows(split: BoxSplit) -> list[np.ndarray]:
         np.column_stack([boxes / np.tile(size, 2), np.where(ignored, IGNORED, labels)])
         for size, boxes, labels, ignored in zip(split.sizes, split.boxes, split.labels, split.ignored, strict=True)
     ]
-
-
-def _check(split: BoxSplit, size: int, batch_size: int, threads: int | None, empty: bool = False) -> None:
-    for wrong, text in (
-        (not empty and len(split) == 0, "the split holds no image"),
-        (size < 1, f"size is {size}; at least 1 pixel"),
-        (batch_size < 1, f"batch_size is {batch_size}; at least 1"),
-        (threads is not None and threads < 1, f"threads is {threads}; at least 1"),
-    ):
-        if wrong:
-            raise ValueError(text)

@@ -1,4 +1,4 @@
-"""What the readers of COCO, Pascal VOC and YOLO share: the files of a folder, its parts, and what was left out."""
+"""What the readers of boxes and masks share: the files of a folder, its parts, and what was left out."""
 
 import os
 import posixpath
@@ -14,7 +14,8 @@ import numpy as np
 
 from mobilenets.data import images
 from mobilenets.data.folder import VAL_NAMES, identity, litter
-from mobilenets.data.names import natural_key, shown, some
+from mobilenets.data.names import counted, for_validation, natural_key, shown, some
+from mobilenets.data.scan import Scanned
 from mobilenets.data.types import Problem
 from mobilenets.errors import UserError
 
@@ -38,6 +39,10 @@ _KINDS = {
     "format": ("image is of a kind that is not read", "images are of a kind that is not read"),
     "strayed": ("image lies outside the folder and is not read", "images lie outside the folder"),
     "size": ("image has another size than its annotation says", "images have another size than their annotation says"),
+    "alone": ("has no image of its name", "masks have no image of their name"),
+    "mask size": ("has another size than its image", "masks have another size than their image"),
+    "bare mask": ("has no pixel of any class", "masks have no pixel of any class"),
+    "outline": ("object has no usable outline", "objects have no usable outline"),
     "twice": ("annotates an image that another file annotates", "files annotate an image that another file annotates"),
 }
 
@@ -267,3 +272,50 @@ def class_indices(names: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
     classes = tuple(dict.fromkeys(printable))
     places = {name: index for index, name in enumerate(classes)}
     return classes, [places[name] for name in printable]
+
+
+def first_reason(problems: Sequence[Problem], lost: Lost) -> str:
+    """ " (PATH: REASON)" of the first file or entry that was left out; "" where none was."""
+    return f" ({problems[0].path}: {problems[0].reason})" if problems else lost.example()
+
+
+def duplicates(
+    tree: Tree, train: Sequence[Path], val: Sequence[Path], found: dict[Path, Scanned], measure: str
+) -> list[str]:
+    """A note on validation images that are in training, too."""
+    seen = {found[path].digest for path in train}
+    twins = [shown(tree.relative(path)) for path in val if found[path].digest in seen]
+    if not twins:
+        return []
+    return [
+        f"in training too, byte by byte: {len(twins)} of {counted(len(val), 'validation image')} ({some(twins)}); "
+        f"{measure} will look better than it is"
+    ]
+
+
+def folder_of(source: str, val_fraction: float, what: str) -> Path:
+    """The folder that the user means, absolute.
+
+    Raises:
+        UserError: there is no such folder, or ``val_fraction`` is out of its range.
+    """
+    one_word = source and not any(mark in source for mark in "/\\.~")
+    if not source or (one_word and not Path(source).exists()):
+        raise UserError(f"'{source}': neither a folder here nor a built-in data set with {what} (stamps is built in)")
+    if not 0 < val_fraction <= 1:
+        raise UserError(f"val_fraction is {val_fraction}; it must be greater than 0 and at most 1")
+    root = Path(source).expanduser().absolute()
+    if not root.exists():
+        raise UserError(f"{source}: no such folder")
+    if not root.is_dir():
+        raise UserError(f"{source}: is a file; give the folder that holds the images and their annotations")
+    return root
+
+
+def held_back(tree: Tree, paths: Sequence[Path], bare: Sequence[bool], seed: int, fraction: float) -> np.ndarray:
+    """Which images go into validation: the same part of those with objects and of those that are ``bare``; bool."""
+    names = [shown(tree.relative(path)) for path in paths]
+    empty, held = np.array(bare, bool), np.zeros(len(paths), bool)
+    for group in (np.flatnonzero(~empty), np.flatnonzero(empty)):
+        held[group[sorted(for_validation([names[index] for index in group], seed, fraction))]] = True
+    return held

@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ _PLACES = ("", "{}", "images", "images/{}", "data", "JPEGImages")
 
 def recognize(tree: Tree) -> bool:
     """Whether the folder holds such files."""
-    return bool(_files(tree))
+    return bool(files_of(tree))
 
 
-def _files(tree: Tree) -> list[Path]:
+def files_of(tree: Tree) -> list[Path]:
     """The JSON files that list images with boxes; those that COCO or Roboflow would name so go before all others."""
     files = tree.ending(".json")
     for pattern in (r"instances_.*\.json", r".*\.coco\.json"):
@@ -69,33 +70,65 @@ def read(tree: Tree, lost: Lost) -> Reading:
     Raises:
         UserError: a file is damaged, or has no list of images, annotations or categories.
     """
+    found = contents(tree, outlines=False)
+    notes = found.notes
+    train: list[Annotated] = []
+    val: list[Annotated] = []
+    places = {name: index for index, name in enumerate(found.classes)}
+    for path, content in found.files.items():
+        (val if path in found.measured else train).extend(_annotated(tree, path, content, places, lost))
+    notes.extend(unlisted(tree, {entry.image for entry in (*train, *val)}))
+    return Reading(found.classes, _merged(train), _merged(val), notes)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files in use.
+
+    Attributes:
+        files: The three lists of each.
+        measured: Those of them whose images are set aside.
+        classes: The names of the classes.
+        notes: One-line warnings for the user.
+    """
+
+    files: dict[Path, dict[str, Any]]
+    measured: frozenset[Path]
+    classes: tuple[str, ...]
+    notes: list[str]
+
+
+def contents(tree: Tree, *, outlines: bool) -> Contents:
+    """Reads the files of the parts that are used, with or without the ``segmentation`` of objects.
+
+    Raises:
+        UserError: a file is damaged, or has no list of images, annotations or categories.
+    """
     notes: list[str] = []
-    parts = {path: _part(tree, path) for path in _files(tree)}
+    parts = {path: _part(tree, path) for path in files_of(tree)}
     learn, measure = choose_parts(parts.values(), notes)
-    contents = {path: _load(tree, path) for path, part in parts.items() if part in learn or part == measure}
+    files = {path: _load(tree, path, outlines) for path, part in parts.items() if part in learn or part == measure}
     names: dict[str, None] = {}
-    for path, content in contents.items():
+    for path, content in files.items():
         if parts[path] in learn:
-            names.update(dict.fromkeys(_categories(content)[0]))
-    used = {name for content in contents.values() for name in _used(content)}
-    pairs = [
-        (entry.get("name"), entry.get("supercategory")) for each in contents.values() for entry in each["categories"]
-    ]
+            names.update(dict.fromkeys(categories_of(content)[0]))
+    used = {name for content in files.values() for name in _used(content)}
+    pairs = [(entry.get("name"), entry.get("supercategory")) for each in files.values() for entry in each["categories"]]
     groups = {above for name, above in pairs if isinstance(above, str) and above != name}
     # Roboflow's exports begin with a category that only stands above the others.
     if only_groups := [name for name in names if name in groups and name not in used and len(names) > 1]:
         notes.append(f"no class, since it has no object and stands above others: {some(only_groups)}")
     classes = tuple(name for name in names if name not in only_groups)
-    places = {name: index for index, name in enumerate(classes)}
-    train: list[Annotated] = []
-    val: list[Annotated] = []
-    for path, content in contents.items():
-        (train if parts[path] in learn else val).extend(_annotated(tree, path, content, places, lost))
-    listed = {entry.image for entry in (*train, *val)}
+    return Contents(files, frozenset(path for path in files if parts[path] not in learn), classes, notes)
+
+
+def unlisted(tree: Tree, listed: set[Path]) -> list[str]:
+    """A note on images that no file in use lists, in the folders where others are."""
     folders = {image.parent for image in listed}
-    if left := [shown(path.name) for path in tree.images.values() if path.parent in folders and path not in listed]:
-        notes.append(f"{counted(len(left), 'image')} that no annotation file in use lists left out ({some(left)})")
-    return Reading(classes, _merged(train), _merged(val), notes)
+    left = [shown(path.name) for path in tree.images.values() if path.parent in folders and path not in listed]
+    if not left:
+        return []
+    return [f"{counted(len(left), 'image')} that no annotation file in use lists left out ({some(left)})"]
 
 
 def _part(tree: Tree, path: Path) -> str:
@@ -103,11 +136,11 @@ def _part(tree: Tree, path: Path) -> str:
     return part_of(re.split(r"[_\-. ]+", path.stem)) or part_of(reversed(folders))
 
 
-def _load(tree: Tree, path: Path) -> dict[str, Any]:
+def _load(tree: Tree, path: Path, outlines: bool) -> dict[str, Any]:
     """The three lists of a file, each a list of objects."""
     data = read_file(tree, path, _LIMIT)
     try:
-        content = json.loads(data, object_hook=_without_masks)
+        content = json.loads(data, object_hook=None if outlines else _without_masks)
     except json.JSONDecodeError as error:
         raise damaged(tree, path, "JSON", f"line {error.lineno}, column {error.colno}", error.msg) from None
     except UnicodeDecodeError as error:
@@ -133,14 +166,14 @@ def _without_masks(entry: dict) -> dict:
     return entry
 
 
-def _key(value: object) -> int | float | str | None:
+def key_of(value: object) -> int | float | str | None:
     """An id that others may refer to."""
     return value if isinstance(value, int | float | str) and value == value else None  # NaN equals nothing
 
 
-def _categories(content: dict) -> tuple[tuple[str, ...], dict[int | float | str, str]]:
+def categories_of(content: dict) -> tuple[tuple[str, ...], dict[int | float | str, str]]:
     """Class names in the order of their ids, and the name of each id."""
-    entries = [entry for entry in content["categories"] if _key(entry.get("id")) is not None]
+    entries = [entry for entry in content["categories"] if key_of(entry.get("id")) is not None]
     entries.sort(key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
     written = [str(entry.get("name", entry["id"])) for entry in entries]
     classes, places = class_indices(written)
@@ -148,38 +181,27 @@ def _categories(content: dict) -> tuple[tuple[str, ...], dict[int | float | str,
 
 
 def _used(content: dict) -> set[str]:
-    names = _categories(content)[1]
-    ids = {_key(entry.get("category_id")) for entry in content["annotations"]}
+    names = categories_of(content)[1]
+    ids = {key_of(entry.get("category_id")) for entry in content["annotations"]}
     return {names[number] for number in ids if number in names}
 
 
 def _annotated(tree: Tree, path: Path, content: dict, places: dict[str, int], lost: Lost) -> list[Annotated]:
     """The images of one file that are there, with their objects."""
     origin = tree.called(path)
-    names = _categories(content)[1]
-    find = _finder(tree, path)
-    found: dict[int | float | str, tuple[Path | None, dict]] = {}
-    for index, entry in enumerate(content["images"]):
-        name, number = entry.get("file_name"), _key(entry.get("id"))
-        if not isinstance(name, str) or not name or number is None or number in found:
-            lost.add("malformed", origin, f"image {index + 1} of the list", why="no file_name, or no id of its own")
-            continue
-        image, kind = find(name)
-        if image is None:
-            lost.add(kind, shown(str(tree.typed / name)), name=shown(name), why=f"named in {origin}")
-        found[number] = (image, entry)
-
+    names = categories_of(content)[1]
+    found = images_of(tree, path, content, lost)
     objects: dict[int | float | str, list[tuple[str, int, bool, object]]] = defaultdict(list)
     for index, entry in enumerate(content["annotations"]):
-        number = _key(entry.get("image_id"))
-        place = f"annotation {entry['id']}" if "id" in entry else f"annotation {index + 1} of the list"
+        number = key_of(entry.get("image_id"))
+        place = place_of(index, entry)
         if number not in found:
             lost.add("no image", origin, shown(place))
             continue
         image, listed = found[number]
         if image is None:
             continue  # told already
-        category = names.get(_key(entry.get("category_id")))
+        category = names.get(key_of(entry.get("category_id")))
         if not entry.get("bbox"):
             lost.add("no box", origin, shown(place), name=shown(listed["file_name"]))
         elif category not in places:
@@ -197,8 +219,27 @@ def _annotated(tree: Tree, path: Path, content: dict, places: dict[str, int], lo
                 boxes[:, 2:] += boxes[:, :2]
             labels = np.array([row[1] for row in rows], np.int64)
             ignored = np.array([row[2] for row in rows], bool)
-            result.append(Annotated(image, origin, _size(entry), boxes, labels, ignored, [row[0] for row in rows]))
+            result.append(Annotated(image, origin, size_of(entry), boxes, labels, ignored, [row[0] for row in rows]))
     return result
+
+
+def images_of(
+    tree: Tree, path: Path, content: dict, lost: Lost
+) -> dict[int | float | str, tuple[Path | None, dict[str, Any]]]:
+    """The images that a file lists, by their ids: where each is, None where it is missing, and its entry."""
+    origin = tree.called(path)
+    find = _finder(tree, path)
+    found: dict[int | float | str, tuple[Path | None, dict]] = {}
+    for index, entry in enumerate(content["images"]):
+        name, number = entry.get("file_name"), key_of(entry.get("id"))
+        if not isinstance(name, str) or not name or number is None or number in found:
+            lost.add("malformed", origin, f"image {index + 1} of the list", why="no file_name, or no id of its own")
+            continue
+        image, kind = find(name)
+        if image is None:
+            lost.add(kind, shown(str(tree.typed / name)), name=shown(name), why=f"named in {origin}")
+        found[number] = (image, entry)
+    return found
 
 
 def _finder(tree: Tree, path: Path) -> Callable[[str], tuple[Path | None, str]]:
@@ -238,7 +279,13 @@ def _numbers(boxes: list) -> np.ndarray:
     return result
 
 
-def _size(entry: dict) -> tuple[int, int] | None:
+def place_of(index: int, entry: dict) -> str:
+    """Where in its file an annotation stands."""
+    return f"annotation {entry['id']}" if "id" in entry else f"annotation {index + 1} of the list"
+
+
+def size_of(entry: dict) -> tuple[int, int] | None:
+    """Width and height that an image's entry gives."""
     size = entry.get("width"), entry.get("height")
     return size if all(type(side) is int and side > 0 for side in size) else None
 

@@ -99,7 +99,7 @@ def decode(source: Path | str | bytes, size: int | None = None) -> np.ndarray:
         full = picture.size
         if size:
             picture.draft(None, (size, size))  # does nothing to formats other than JPEG
-        with _memory_for(picture):
+        with memory_for(picture):
             picture.load()
             turn = _TURNS.get(orientation(picture))
             rgb = _whole_pixels(_to_rgb(picture), full, size or max(full))
@@ -117,7 +117,7 @@ def verify(data: bytes) -> None:
     with opened(data) as picture:
         # At 1/8 a JPEG is still read to its end, but its transform costs next to nothing.
         picture.draft(None, (1, 1))
-        with _memory_for(picture):
+        with memory_for(picture):
             picture.load()
 
 
@@ -281,7 +281,8 @@ def _refuse_large(width: int, height: int) -> None:
         raise ImageError(f"too large: {width}x{height} pixels")
 
 
-def _memory_for(picture: "Image.Image") -> contextlib.AbstractContextManager:
+def memory_for(picture: "Image.Image") -> contextlib.AbstractContextManager:
+    """Waits, where a picture is large, until no other large one is being decoded."""
     return _one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext()
 
 

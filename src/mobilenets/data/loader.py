@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -245,3 +245,15 @@ def _finished(result: object, tasks: list[Future]) -> object:
     for task in tasks:
         task.result()
     return result
+
+
+def check_batches(split: Sized, size: int, batch_size: int, threads: int | None, empty: bool = False) -> None:
+    """Raises ValueError for an argument of batches that is out of its range."""
+    for wrong, text in (
+        (not empty and len(split) == 0, "the split holds no image"),
+        (size < 1, f"size is {size}; at least 1 pixel"),
+        (batch_size < 1, f"batch_size is {batch_size}; at least 1"),
+        (threads is not None and threads < 1, f"threads is {threads}; at least 1"),
+    ):
+        if wrong:
+            raise ValueError(text)

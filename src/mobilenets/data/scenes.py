@@ -1,12 +1,14 @@
-"""``stamps`` with boxes: scenes of several photographic cut-outs of Tux Paint."""
+"""``stamps`` with boxes or masks: scenes of several photographic cut-outs of Tux Paint."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from mobilenets.data.boxes import BoxData, BoxSplit
+from mobilenets.data.masks import MaskData, MaskSplit, pixels_of
 from mobilenets.data.stamps import CLASSES, Cutout, background, cutouts, held_out
 
 SIZE = 320  # pixels
@@ -49,10 +51,7 @@ def scenes() -> BoxData:
     Raises:
         UserError: the cut-outs are not installed.
     """
-    digest = hashlib.sha256(_GENERATOR.encode())
-    for name in CLASSES:
-        for cutout in cutouts(name):
-            digest.update(cutout.name.encode() + cutout.pixels.tobytes())
+    fingerprint = _fingerprint(_GENERATOR)
     return BoxData(
         name="stamps",
         source="stamps",
@@ -62,7 +61,7 @@ def scenes() -> BoxData:
         val=_split("val"),
         native_size=SIZE,
         flip=True,
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint,
     )
 
 
@@ -73,6 +72,35 @@ def unseen() -> BoxSplit:
         UserError: the cut-outs are not installed.
     """
     return _split("unseen")
+
+
+def scene_masks() -> MaskData:
+    """The scenes of `scenes` with the class of each pixel: 0 is background, 1 to 7 are the classes of `scenes`.
+
+    Raises:
+        UserError: the cut-outs are not installed.
+    """
+    fingerprint = _fingerprint(f"{_GENERATOR} masks")
+    return MaskData(
+        name="stamps",
+        source="stamps",
+        form="built-in",
+        classes=("background", *CLASSES),
+        train=_mask_split("train"),
+        val=_mask_split("val"),
+        native_size=SIZE,
+        flip=True,
+        fingerprint=fingerprint,
+    )
+
+
+def unseen_masks() -> MaskSplit:
+    """The scenes of `unseen` with their masks.
+
+    Raises:
+        UserError: the cut-outs are not installed.
+    """
+    return _mask_split("unseen")
 
 
 def drawn(part: str, index: int) -> Scene:
@@ -127,17 +155,44 @@ def scene(objects: list[tuple[int, Cutout]], rng: np.random.Generator, size: int
     return Scene(picture.astype(np.uint8), boxes, np.array(labels, np.int64), masks)
 
 
+def _fingerprint(generator: str) -> str:
+    digest = hashlib.sha256(generator.encode())
+    for name in CLASSES:
+        for cutout in cutouts(name):
+            digest.update(cutout.name.encode() + cutout.pixels.tobytes())
+    return digest.hexdigest()
+
+
 def _split(part: str) -> BoxSplit:
-    count, objects = COUNTS[part], _objects(part)
-    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    images, sizes = _room(part)
     boxes, labels = [], []
-    for index in range(count):
-        one = _drawn(part, index, objects)
-        images[index] = one.image
+    for image, one in zip(images, _all(part), strict=True):
+        image[:] = one.image
         boxes.append(one.boxes)
         labels.append(one.labels)
     ignored = tuple(np.zeros(len(each), bool) for each in labels)
-    return BoxSplit(images, np.full((count, 2), SIZE, np.int64), tuple(boxes), tuple(labels), ignored)
+    return BoxSplit(images, sizes, tuple(boxes), tuple(labels), ignored)
+
+
+def _mask_split(part: str) -> MaskSplit:
+    images, sizes = _room(part)
+    masks = np.empty(images.shape[:3], np.uint8)
+    for image, mask, one in zip(images, masks, _all(part), strict=True):
+        image[:] = one.image
+        # Of numbers of objects to classes; the background, of number 0, is class 0.
+        mask[:] = np.append(0, one.labels + 1)[one.masks]
+    return MaskSplit(images, sizes, masks, np.stack([pixels_of(mask, len(CLASSES) + 1) for mask in masks]))
+
+
+def _room(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Memory for the images of a part, and their sizes."""
+    return np.empty((COUNTS[part], SIZE, SIZE, 3), np.uint8), np.full((COUNTS[part], 2), SIZE, np.int64)
+
+
+def _all(part: str) -> Iterator[Scene]:
+    objects = _objects(part)
+    for index in range(COUNTS[part]):
+        yield _drawn(part, index, objects)
 
 
 def _objects(part: str) -> list[list[Cutout]]:

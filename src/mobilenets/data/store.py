@@ -10,6 +10,7 @@ import numpy as np
 
 from mobilenets.data import images
 from mobilenets.data.boxes import BoxSplit
+from mobilenets.data.masks import MaskSplit
 from mobilenets.data.types import Split
 from mobilenets.errors import UserError
 
@@ -25,7 +26,7 @@ class Store:
 
     def __init__(
         self,
-        split: Split | BoxSplit,
+        split: Split | BoxSplit | MaskSplit,
         size: int,
         *,
         whole: bool,

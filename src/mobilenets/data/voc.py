@@ -31,7 +31,7 @@ NAME = "Pascal VOC XML"
 _LIMIT = 16 * 2**20  # bytes of an XML file or of a list of images
 _HEAD = 4096  # bytes in which the first element begins
 _FOLDERS = ("JPEGImages", "images", "imgs", "img")  # beside the folder of XML files
-_UNLISTED = "unlisted"
+UNLISTED = "unlisted"
 
 
 def recognize(tree: Tree) -> bool:
@@ -57,9 +57,9 @@ def read(tree: Tree, lost: Lost) -> Reading:
     """
     notes: list[str] = []
     files = [path for path in tree.ending(".xml") if _looks_right(path)]
-    parts = _parts(tree, files, notes)
-    learn, measure = choose_parts((part for _, part in parts if part != _UNLISTED), notes)
-    if unlisted := [path.name for path, part in parts if part == _UNLISTED]:
+    parts = parts_of(tree, files, notes)
+    learn, measure = choose_parts((part for _, part in parts if part != UNLISTED), notes)
+    if unlisted := [path.name for path, part in parts if part == UNLISTED]:
         notes.append(f"not used, because in no list of ImageSets/Main: {counted(len(unlisted), 'XML file')}")
     find = _finder(tree)
     roots = {path: _parsed(tree, path) for path, part in parts if part in learn or part == measure}
@@ -89,17 +89,19 @@ def read(tree: Tree, lost: Lost) -> Reading:
     return Reading(classes, train, val, notes)
 
 
-def _parts(tree: Tree, files: list[Path], notes: list[str]) -> list[tuple[Path, str]]:
-    """Each XML file with the part it belongs to; one that two lists name occurs twice."""
+def parts_of(
+    tree: Tree, files: list[Path], notes: list[str], lists_in: str = "Main", noun: str = "an XML file"
+) -> list[tuple[Path, str]]:
+    """Each annotation file with the part it belongs to; one that two lists of ``ImageSets`` name occurs twice."""
     lists: dict[str, dict[str, set[str]]] = {}
     for folder in tree.folders:
-        if f"/{folder.lower()}".endswith("/imagesets/main"):
+        if f"/{folder.lower()}".endswith(f"/imagesets/{lists_in.lower()}"):
             found = {name: _listed(tree, f"{folder}/{name}.txt") for name in ("train", "trainval", "val", "test")}
             if found["trainval"] and not found["train"]:
                 found["train"] = found["trainval"] - (found["val"] or set())
             del found["trainval"]
             if any(found.values()):
-                base = folder[: -len("imagesets/main")].rstrip("/")
+                base = folder[: -len(f"imagesets/{lists_in}")].rstrip("/")
                 lists[base] = {part: stems for part, stems in found.items() if stems}
     result = []
     for path in files:
@@ -109,11 +111,11 @@ def _parts(tree: Tree, files: list[Path], notes: list[str]) -> list[tuple[Path, 
             result.append((path, part_of(posixpath.dirname(key).split("/"))))
             continue
         own = [part for part, stems in lists[base].items() if path.stem in stems]
-        result.extend((path, part) for part in own or [_UNLISTED])
+        result.extend((path, part) for part in own or [UNLISTED])
     stems = {path.stem for path in files}
     wanted = {stem for parts in lists.values() for part in parts.values() for stem in part}
     if absent := sorted(wanted - stems, key=natural_key):
-        notes.append(f"{counted(len(absent), 'image')} of ImageSets/Main without an XML file ({some(absent)})")
+        notes.append(f"{counted(len(absent), 'image')} of ImageSets/{lists_in} without {noun} ({some(absent)})")
     return result
 
 
