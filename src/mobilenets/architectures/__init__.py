@@ -8,7 +8,6 @@ from mobilenets.architectures.detection import (
     Level,
     Written,
     head,
-    layers_of,
     write_out_detector,
 )
 from mobilenets.architectures.layers import Cost, Layer, Shape, cost
@@ -21,6 +20,16 @@ from mobilenets.architectures.networks import (
     scale_channels,
     taps,
     write_out,
+)
+from mobilenets.architectures.segmentation import (
+    DEFAULT_SEGMENTATION_HEAD,
+    LOGITS,
+    SEGMENTATION_HEADS,
+    SEGMENTATION_SIZE,
+    DeepLab,
+    SegmentationHead,
+    segmentation_head,
+    write_out_segmenter,
 )
 from mobilenets.architectures.tables import (
     CLASSICS,
@@ -35,28 +44,36 @@ from mobilenets.architectures.tables import (
     network,
     with_standard_convolutions,
 )
+from mobilenets.architectures.tasks import AnyHead, head_of, layers_of, said_of
 
 __all__ = [
     "CLASSICS",
     "DEFAULT_HEAD",
+    "DEFAULT_SEGMENTATION_HEAD",
     "DETECTION_SIZE",
     "FAMILY",
     "HEADS",
+    "LOGITS",
     "NETWORKS",
     "RESNET50",
+    "SEGMENTATION_HEADS",
+    "SEGMENTATION_SIZE",
     "SMALL_IMAGE",
     "V1",
     "V2",
     "V3_LARGE",
     "V3_SMALL",
     "VGG16",
+    "AnyHead",
     "Channels",
     "Cost",
+    "DeepLab",
     "Group",
     "Head",
     "Layer",
     "Level",
     "Network",
+    "SegmentationHead",
     "Shape",
     "Written",
     "channel_groups",
@@ -64,12 +81,16 @@ __all__ = [
     "cost",
     "effective_resolution",
     "head",
+    "head_of",
     "layers_of",
     "macs_by_groups",
     "network",
+    "said_of",
     "scale_channels",
+    "segmentation_head",
     "taps",
     "with_standard_convolutions",
     "write_out",
     "write_out_detector",
+    "write_out_segmenter",
 ]

@@ -25,7 +25,8 @@ class Layer:
         bias: whether a bias is added.
         norm: whether batch normalization follows.
         epsilon: that it adds to the variance.
-        activation: what follows last: ``relu``, ``relu6``, ``hard_swish``, ``hard_sigmoid``, ``gelu`` or None.
+        activation: what follows last: ``relu``, ``relu6``, ``hard_swish``, ``hard_sigmoid``,
+            ``sigmoid``, ``gelu`` or None.
         heads: of an attention.
         keys: positions that an attention looks at.
         block: the row of the network's table that it belongs to.

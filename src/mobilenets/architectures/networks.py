@@ -33,10 +33,12 @@ class Network:
         epsilon: that batch normalization adds to the variance.
         mean: what is subtracted from each of the three channels of 0..255, and
         std: by what the rest is divided.
+        dilated_step: whether a convolution whose stride the output stride forbids is itself dilated, as those behind
+            it are.
         channels: (convolution or hidden layer, channels that pruning left it); the others have the table's.
 
-    Padding, epsilon, mean and std say nothing about the network but about the program that trained its weights;
-    `converted` changes them.
+    Padding, epsilon, mean, std and dilated_step say nothing about the network but about the program that trained its
+    weights; `converted` changes them.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Network:
     epsilon: float = 1e-3
     mean: tuple[float, ...] = (127.5,)
     std: tuple[float, ...] = (127.5,)
+    dilated_step: bool = False
     channels: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -63,6 +66,7 @@ class Network:
             "epsilon": self.epsilon,
             "mean": list(self.mean),
             "std": list(self.std),
+            "dilated_step": self.dilated_step,
         }
 
     def converted(self, conventions: dict[str, Any]) -> "Network":
@@ -155,13 +159,15 @@ def write_out(
         if index == 0 and min(sides) < SMALL_IMAGE:
             wanted = 1
         reached = total_stride * wanted > output_stride
+        # The kernel that should have stepped still looks at its neighbours; only those after it look further.
+        further = dilation * wanted if reached else dilation
         place = Place(
             name=f"block{index}" if index else "stem",
             source=layers[-1].name if layers else "image",
             shape=shape,
             stride=1 if reached else wanted,
             steps=wanted > 1,
-            dilation=dilation,
+            dilation=further if network.dilated_step else dilation,
             scale=lambda channels: scale_channels(channels, width_multiplier),
             multiple=lambda channels: scale_channels(channels, 1.0),
             widens=width_multiplier > 1,
@@ -170,8 +176,7 @@ def write_out(
             epsilon=network.epsilon,
             padding=network.padding,
         )
-        # The kernel that should have stepped still looks at its neighbours; only those after it look further.
-        dilation = dilation * wanted if reached else dilation
+        dilation = further
         total_stride = total_stride if reached else total_stride * wanted
         layers += [replace(layer, reduction=total_stride) for layer in block.layers(place)]
         shape = layers[-1].output_shape

@@ -7,7 +7,7 @@ import keras
 
 from mobilenets.architectures import Head, Network, Shape, effective_resolution, write_out_detector
 from mobilenets.models.boxes import Detections
-from mobilenets.models.builder import classifier, grow, logits_model, preprocess, title
+from mobilenets.models.builder import grow, preprocess, title
 
 RARE = 0.01  # what an untrained network says of each class where there is no background (arXiv 1708.02002, section 4.1)
 
@@ -95,30 +95,6 @@ def _alike(model: keras.Model) -> list[list[keras.Variable]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def in_head(name: str) -> bool:
-    """Whether a layer of that name belongs to a detector's head, and not to the network that it stands on."""
-    return not name.startswith(("image", "resize", "rescale", "stem", "block"))
-
-
-def built(
-    network: Network, head: Head | None, input_shape: Shape, num_classes: int, width_multiplier: float = 1.0
-) -> keras.Model:
-    """A detector with that head, or, without one, a classifier; arguments and errors as for `detector`."""
-    if head is None:
-        return classifier(network, input_shape, num_classes, width_multiplier)
-    return detector(network, head, input_shape, num_classes, width_multiplier)
-
-
-def detects(model: keras.Model) -> bool:
-    """Whether a model is a detector, and no classifier."""
-    return len(model.output_shape) == 3
-
-
-def classes_of(model: keras.Model) -> int:
-    """How many classes a classifier or a detector tells apart."""
-    return model.output_shape[-1] - 4 * detects(model)
-
-
 def raw_model(model: keras.Model) -> keras.Model:
     """The detector before its boxes are decoded, sharing all layers: what losses are computed from.
 
@@ -126,8 +102,3 @@ def raw_model(model: keras.Model) -> keras.Model:
     """
     raw = keras.layers.Concatenate(axis=-1, dtype="float32", name="raw")(model.get_layer("detections").input)
     return keras.Model(model.input, raw, name=f"{model.name}_raw")
-
-
-def learning(model: keras.Model) -> keras.Model:
-    """What the loss of a classifier or a detector is computed from: `logits_model` or `raw_model`."""
-    return raw_model(model) if detects(model) else logits_model(model)

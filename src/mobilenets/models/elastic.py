@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import HEADS, Head, Network, check, effective_resolution, network
+from mobilenets.architectures import AnyHead, Network, check, effective_resolution, head_of, network
 from mobilenets.errors import UserError
 from mobilenets.files import write_arrays
 from mobilenets.models import keras
-from mobilenets.models.detector import built, classes_of, learning
 from mobilenets.models.saving import load_model
+from mobilenets.models.tasks import built, classes_of, learning
 
 ops = keras.ops
 LARGEST_FILE = 2**30  # bytes, unpacked
@@ -125,7 +125,7 @@ class Elastic:
         network: Network,
         width_multiplier: float,
         statistics: Mapping[Member, list],
-        head: Head | None = None,
+        head: AnyHead | None = None,
     ) -> None:
         self.model, self.network, self.head = model, network, head
         self.widest: Member = (width_multiplier, model.input_shape[1])
@@ -193,7 +193,7 @@ def sub_network(
     width_multiplier: float,
     size: int,
     logits: bool = False,
-    head: Head | None = None,
+    head: AnyHead | None = None,
 ) -> SubNetwork:
     """A narrower network of a widest one; see `SubNetwork`.
 
@@ -254,7 +254,7 @@ def load_elastic(directory: Path | str) -> Elastic:
         raise UserError(
             f"{directory}: has one width and one resolution; train several, as --alpha 0.25..1 --size 96..224"
         )
-    head = HEADS.get(str(card.get("head")))
+    head = head_of(card)
     table = cards.as_trained(network(card["network"]), card, directory, alpha, head)
     model = load_model(directory)
     others = [member for member in load_members(card, directory) if member != (alpha, model.input_shape[1])]

@@ -12,6 +12,7 @@ ACTIVATIONS = {
     "hard_silu": "hard_swish",
     "hard_swish": "hard_swish",
     "hard_sigmoid": "hard_sigmoid",
+    "sigmoid": "sigmoid",
     "gelu": "gelu",
 }
 

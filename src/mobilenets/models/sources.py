@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from mobilenets.architectures import Head, Layer, Network
+from mobilenets.architectures import SEGMENTATION_HEADS, Head, Layer, Network, SegmentationHead
 from mobilenets.architectures.blocks import (
     Block,
     Conv,
@@ -35,6 +35,7 @@ class Source:
         torch: whether tensors are stored as PyTorch does, channels first.
         normalization: what its weights expect of the pixels, a key of `NORMALIZATIONS`.
         crop: share of the shorter side that its evaluation keeps.
+        dilated_step: of its networks below segmenters, see `mobilenets.architectures.Network`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     torch: bool = True
     normalization: str = "imagenet"
     crop: float = 0.875
+    dilated_step: bool = False
 
     def conventions(self, network: Network, normalization: str | None = None) -> dict:
         """As `mobilenets.architectures.Network.conventions`, of this program's weights for ``network``."""
@@ -54,6 +56,7 @@ class Source:
         return {
             "padding": self.padding,
             "epsilon": 1e-3 if tensorflow else 1e-5,
+            "dilated_step": self.dilated_step,
         } | NORMALIZATIONS[normalization or ("inception" if plain else self.normalization)]
 
 
@@ -199,6 +202,35 @@ def _torchvision_ssdlite(network: Network, layers: list[Layer]) -> Names:
     return names
 
 
+ASPP = "classifier.0"
+
+
+def _torchvision_segmenter(network: Network, layers: list[Layer]) -> Names:
+    names = {
+        ours: tuple(name.replace("features.", "backbone.", 1) for name in pair)
+        for ours, pair in _torchvision(network, layers).items()
+        if pair[0].startswith("features.")
+    }
+    branches = sum(layer.name.startswith("aspp_project") for layer in layers) - 1
+    if not branches > 0:
+        return names | {
+            "context": ("classifier.cbr.0", "classifier.cbr.1"),
+            "context_gate": ("classifier.scale.1", ""),
+            "coarse": ("classifier.high_classifier", ""),
+            "fine": ("classifier.low_classifier", ""),
+        }
+    for index in range(branches):
+        for ours, theirs in ((f"aspp{index}", "convs"), (f"aspp_project{index}", "project")):
+            names[ours] = (f"{ASPP}.{theirs}.{index}.0", f"{ASPP}.{theirs}.{index}.1")
+    # Of the arrays as `mobilenets.models.port_segmenter` takes them apart.
+    return names | {
+        "aspp_image": (f"{ASPP}.convs.{branches}.1", ""),
+        "aspp_project_image": (f"{ASPP}.project.{branches}.0", ""),
+        "decoder0": ("classifier.1", "classifier.2"),
+        "logits": ("classifier.4", ""),
+    }
+
+
 def _keras(network: Network, layers: list[Layer]) -> Names:
     return {"v1": _keras_v1, "v2": _keras_v2, "v3": _keras_v3}[network.name[:2]](network)
 
@@ -261,15 +293,27 @@ DETECTORS = {
 }
 
 
-def source_of(name: str, network: Network, head: Head | None = None) -> Source:
-    """Looks a source up, of detectors where there is a ``head``, and checks that it has the network.
+SEGMENTERS = {
+    ("torchvision", name): Source("torchvision", _torchvision_segmenter, ("v3_large",), crop=1.0, dilated_step=True)
+    for name in ("lraspp_wide", "deeplabv3")
+}
+
+
+def source_of(name: str, network: Network, head: Head | SegmentationHead | None = None) -> Source:
+    """Looks a source up, of detectors or segmenters where there is a ``head``, and checks that it has the network.
 
     Raises:
         UserError: there is no such source, or it has no such network.
     """
     if head:
-        source = DETECTORS.get((name, head.name))
-        if source is None or "minimalistic" in network.name or not network.name.startswith(source.networks):
+        source = (DETECTORS | SEGMENTERS).get((name, head.name))
+        known = "minimalistic" not in network.name and source and network.name.startswith(source.networks)
+        if not known and head.name in SEGMENTATION_HEADS:
+            raise UserError(
+                f"--from {name}: no {head.title} on {network.title} is known of it; segmenters come from torchvision, "
+                "with --head lraspp-wide or deeplabv3 and --net v3-large"
+            )
+        if not known:
             raise UserError(
                 f"--from {name}: no {head.title} detector on {network.title} is known of it; detectors come from "
                 "torchvision, with --head ssdlite and --net v3-large-reduced or v3-large"

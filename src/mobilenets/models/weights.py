@@ -9,9 +9,9 @@ from mobilenets import card as cards
 from mobilenets.architectures import Head, Network
 from mobilenets.card import CARD, read_card
 from mobilenets.errors import UserError
-from mobilenets.models.detector import in_head
 from mobilenets.models.published import imagenet_model
 from mobilenets.models.saving import load_model
+from mobilenets.models.tasks import in_head
 
 IMAGENET = "imagenet"  # instead of a path: what keras.applications publishes
 
