@@ -39,6 +39,10 @@ def evaluate_directory(directory: Path | str, source: str | None = None) -> dict
         from mobilenets.evaluation.detector import evaluate_detector_directory
 
         return evaluate_detector_directory(directory, card, source)
+    if card["task"] == cards.SEGMENT:
+        from mobilenets.evaluation.segmenter import evaluate_segmenter_directory
+
+        return evaluate_segmenter_directory(directory, card, source)
     data = evaluation_data(card, source)
     model = load_model(directory)
     require_fit(model, card, directory)

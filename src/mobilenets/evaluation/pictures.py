@@ -45,11 +45,12 @@ PANELS = {
     "Loss": {"loss": "training", "val_loss": "validation"},
     "Accuracy": {"accuracy": "training", "val_accuracy": "validation"},
     "Average precision": {"val_ap50": "AP50, validation", "val_ap": "AP, validation"},
+    "Segmentation": {"val_pixel_accuracy": "pixel accuracy, validation", "val_miou": "mIoU, validation"},
 }
 
 
 def draw_curves(history_rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path | None:
-    """Draws loss and accuracy, or a detector's average precision, over the epochs, and marks the best epoch.
+    """Draws loss and accuracy, AP or mIoU, as the task has it, over the epochs, and marks the best epoch.
 
     Args:
         history_rows: The rows of history.csv (texts or numbers); missing or empty columns are left out.
@@ -73,7 +74,7 @@ def draw_curves(history_rows: Iterable[Mapping[str, Any]], path: Path | str) -> 
         return save(figure, path)
 
 
-def draw_confusion(metrics: Mapping[str, Any], path: Path | str) -> Path | None:
+def draw_confusion(metrics: Mapping[str, Any], path: Path | str, percent: bool = False) -> Path | None:
     """Draws the confusion matrix: rows are the true classes, and a row's colours show where its images went.
 
     Counts stand in the cells of few classes; with many, only colours remain, then also the names go.
@@ -81,6 +82,7 @@ def draw_confusion(metrics: Mapping[str, Any], path: Path | str) -> Path | None:
     Args:
         metrics: What ``classification.measure`` returned.
         path: Where the PNG goes.
+        percent: Whether shares of the true class stand in the cells instead, for counts too large to read.
 
     Returns:
         ``path``, or None when there is nothing to draw; an older picture there is removed then.
@@ -120,7 +122,7 @@ def draw_confusion(metrics: Mapping[str, Any], path: Path | str) -> Path | None:
             axes.set_xlabel("predicted (position in the list of classes)")
             axes.set_ylabel("true (position in the list of classes)")
         if classes <= NUMBERS_UP_TO:
-            _numbers(axes, counts, shares)
+            _numbers(axes, counts, shares, percent)
         else:
             _key(figure, axes, image)
         return save(figure, path)
@@ -244,14 +246,17 @@ def _mark_best(axes: Axes, epochs: np.ndarray, values: np.ndarray, high: bool) -
     axes.margins(y=0.14)
 
 
-def _numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
-    """Writes the counts into the cells of a confusion matrix; zeros stay empty."""
-    widest = len(str(counts.max()))
-    for (row, column), value in np.ndenumerate(counts):
-        if value:
-            colour = "white" if shares[row, column] > 0.3 else INK
-            size = 9 if widest <= 4 else 7
-            axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=size)
+def _numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray, percent: bool) -> None:
+    """Writes the counts, or percentages, into the cells of a confusion matrix; zeros stay empty."""
+    if percent:
+        axes.set_xlabel("predicted (% of the true class)")
+        texts = {place: formats.rate(share) for place, share in np.ndenumerate(shares.tolist()) if share >= 0.0005}
+    else:
+        texts = {place: str(value) for place, value in np.ndenumerate(counts) if value}
+    size = 9 if max(map(len, texts.values()), default=0) <= 4 else 7
+    for (row, column), text in texts.items():
+        colour = "white" if shares[row, column] > 0.3 else INK
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def _key(figure: Figure, axes: Axes, image: AxesImage) -> None:

@@ -12,12 +12,14 @@ from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader
 
 from mobilenets.architectures import NETWORKS
 from mobilenets.errors import UserError
-from mobilenets.evaluation import box_report, formats
+from mobilenets.evaluation import box_report, formats, mask_report
 from mobilenets.evaluation.chosen import chosen
 from mobilenets.evaluation.classification import confusions, interval
 from mobilenets.files import write_text
 
-TASKS = {"classify": "Image classifier", "detect": "Object detector"}
+TASKS = {"classify": "Image classifier", "detect": "Object detector", "segment": "Segmenter"}
+TEMPLATES = {"detect": "boxes.html.j2", "segment": "masks.html.j2"}  # of others, report.html.j2
+SCORES = {"detect": "ap", "segment": "miou"}  # what a model is judged by; others by accuracy
 RUNTIMES = {
     "keras": "Keras",
     "litert": "LiteRT",
@@ -64,7 +66,7 @@ def render(directory: Path | str) -> Path:
     """
     directory = Path(directory)
     card = _card(directory / "card.json")
-    template = "boxes.html.j2" if card.get("task") == "detect" else "report.html.j2"
+    template = TEMPLATES.get(str(card.get("task")), "report.html.j2")
     page = environment().get_template(template).render(_context(directory, card))
     # A name that is no valid Unicode (from a foreign file system) must not keep the report back.
     path = directory / "report.html"
@@ -109,13 +111,13 @@ def environment(*packages: str) -> Environment:
 def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
     """Gathers everything the template shows; it decides nothing but the layout."""
     metrics = card.get("metrics") or {}
-    detects = card.get("task") == "detect"
-    score = "ap" if detects else "accuracy"
+    task = str(card.get("task", "classify"))
+    score = SCORES.get(task, "accuracy")
     artifacts = _artifacts(card, score)
     shipped = _shipped(artifacts)
     return {
         "card": card,
-        "task": TASKS.get(card.get("task", "classify"), "Model"),
+        "task": TASKS.get(task, "Model"),
         "network": _title(card.get("network")),
         "metrics": metrics,
         "score": score,
@@ -133,7 +135,7 @@ def _context(directory: Path, card: dict[str, Any]) -> dict[str, Any]:
         "directory": shlex.quote(_short(directory)),
         "elastic": _elastic(card),
         "chosen": chosen(card.get("chosen")),
-        **(_of_detector(card, metrics) if detects else _of_classifier(card, metrics)),
+        **{"detect": _of_detector, "segment": _of_segmenter}.get(task, _of_classifier)(card, metrics),
     }
 
 
@@ -151,6 +153,12 @@ def _of_detector(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[st
     # AP is lower than F1: where its average is below 0.4, it is half of that which stands out.
     marked = max(_well_below(average), average / 2)
     return box_report.context(card, metrics) | {"per_class": _per_class(metrics, "ap", "objects", marked)}
+
+
+def _of_segmenter(card: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    average = metrics.get("miou") or 0.0
+    marked = max(_well_below(average), average / 2)  # as for AP, which is as low
+    return mask_report.context(card, metrics) | {"per_class": _per_class(metrics, "iou", "pixels", marked)}
 
 
 def _elastic(card: Mapping[str, Any]) -> dict[str, Any] | None:
