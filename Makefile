@@ -62,6 +62,7 @@ bench: $(VENV)/installed peers
 	$(BIN)/python benchmarks/fine_tune.py $(V2)
 	$(BIN)/python benchmarks/exported_files.py $(V2)
 	$(BIN)/python benchmarks/detection.py --runs runs/detection
+	$(BIN)/python benchmarks/aerial.py $(V2) --runs runs/aerial
 	$(BIN)/python benchmarks/compression.py --runs runs/benchmarks --ported $(V2)
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --alpha 0.5 --epochs 6
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --alpha 1 --epochs 4 \

@@ -11,8 +11,8 @@ Every file is written, evaluated and timed, in turns with the Keras model. ``pro
 and of measuring AP after each epoch, added up over cores: other work on the machine does not count, and two cores have
 4,800 of them in 40 minutes.
 
-The anchor-free network is evaluated and timed on smaller images, too, with the same weights: what it loses until it
-takes no longer than SSDLite at 320 is the comparison of both heads at equal latency.
+The anchor-free network is evaluated and timed on smaller images, too, with the same weights, and SSDLite is timed
+beside it, in turns: what it loses until it takes no longer than SSDLite at 320 compares both heads at equal latency.
 
 The picture beside the result shows the first eight scenes of val and what the detector with the highest AP there finds
 above the threshold at which its F1 is best.
@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from mobilenets.architectures import HEADS, head, network
-from mobilenets.card import environment, now, read_card
+from mobilenets.card import EXPORT, environment, now, read_card
 from mobilenets.compress import Options, compress
 from mobilenets.data.box_drawing import draw_boxes
 from mobilenets.data.box_loader import BoxEvaluationBatches
@@ -46,7 +46,7 @@ from mobilenets.evaluation.inference import predictor
 from mobilenets.files import write_json
 from mobilenets.models.detector import detector
 from mobilenets.models.saving import load_model
-from mobilenets.training.detect import train_detector
+from mobilenets.training.dense import train_dense
 from mobilenets.training.settings import Settings
 
 RESULT = Path(__file__).parent / "results" / "detection.json"
@@ -72,9 +72,7 @@ def trained(name: str, form: str, runs: Path, data: BoxData) -> list[dict[str, A
             going = (directory / "checkpoint.npz").is_file()
             settings = Settings(epochs=epochs, batch_size=IMAGES, learning_rate=RATE)
             began = time.process_time()
-            train_detector(
-                data, directory, network(name), head(form), alpha, size, settings, weights=before, resume=going
-            )
+            train_dense(data, directory, network(name), head(form), alpha, size, settings, weights=before, resume=going)
             spent = round(time.process_time() - began)
             seconds = round(read_card(directory)["training"]["seconds"])
             # Of a run that was interrupted, only its end has been measured.
@@ -133,6 +131,19 @@ def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
     return {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
 
 
+def beside(directory: Path, other: Path) -> dict[str, float] | None:
+    """How long LiteRT files take relative to those of another network, in turns, by precision; None without those."""
+    found = {}
+    for precision, file in (("float32", "model.tflite"), ("int8", "model_int8.tflite")):
+        paths = [each / EXPORT / file for each in (directory, other)]
+        if not all(path.is_file() for path in paths):
+            return None
+        with Worker(paths[0]) as first, Worker(paths[1]) as second:
+            times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
+        found[precision] = round(times[0] / times[1], 3)
+    return found
+
+
 def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
     """Everything about a network with a head."""
     stages, directory = trained(name, form, runs, data), runs / f"{name}_{form}_{SIZE}"
@@ -154,9 +165,11 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
             {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
             for entry in card["artifacts"]
         ],
+        "refused": [{key: entry[key] for key in ("file", "reason")} for entry in card.get("refused", [])],
         "calibrated": calibrated(directory, card),
         "latency": [{key: row[key] for key in kept} for row in times],
         "smaller": smaller(directory, name, form, data) if form == "anchor_free" else [],
+        "latency_to_anchor_free": beside(directory, runs / f"{name}_anchor_free_{SIZE}") if form == "ssdlite" else None,
     }
 
 
