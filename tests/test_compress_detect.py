@@ -25,13 +25,14 @@ from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.errors import UserError
 from mobilenets.models import keras
-from mobilenets.models.detector import built, raw_model
+from mobilenets.models.detector import raw_model
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model
+from mobilenets.models.tasks import built
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training import checkpoint
 from mobilenets.training.box_losses import loss_of
-from mobilenets.training.detect import train_detector
+from mobilenets.training.dense import train_dense
 from mobilenets.training.fit_boxes import fit_detector
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -59,7 +60,7 @@ def trained(place):
 
     def make(directory):
         data = load_boxes(folder(directory / "shapes"))
-        train_detector(data, directory / "run", SHORT, head("anchor-free"), ALPHA, SIZE, SETTINGS, quiet=True)
+        train_dense(data, directory / "run", SHORT, head("anchor-free"), ALPHA, SIZE, SETTINGS, quiet=True)
 
     return once(place / "short_detector", make) / "run"
 

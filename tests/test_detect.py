@@ -63,12 +63,12 @@ def trained(place) -> Path:
     def make(directory: Path) -> None:
         from mobilenets.architectures import head, network
         from mobilenets.data.box_folder import load_boxes
-        from mobilenets.training.detect import train_detector
+        from mobilenets.training.dense import train_dense
         from mobilenets.training.settings import Settings
 
         data = load_boxes(folder(directory / "shapes"))
         settings = Settings(epochs=30, batch_size=8, learning_rate=0.1)
-        train_detector(data, directory / "run", network("v1"), head("anchor-free"), 0.25, 64, settings, quiet=True)
+        train_dense(data, directory / "run", network("v1"), head("anchor-free"), 0.25, 64, settings, quiet=True)
 
     return once(place / "detector", make) / "run"
 
@@ -168,11 +168,11 @@ def test_the_threshold_is_the_best_one_unless_told(trained, cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--mixup", 0.2), "--mixup is for classifiers"),
-        (("--label-smoothing", 0.2), "--label-smoothing is for classifiers"),
+        (("--mixup", 0.2), "--mixup is for other models"),
+        (("--label-smoothing", 0.2), "--label-smoothing is for other models"),
         (("--head", "yolo"), "--head yolo: unknown; choose of ssdlite, anchor_free"),
         (("--freeze",), "--freeze trains the head alone, so it needs --weights"),
-        (("--task", "segment"), "--task must be classify or detect, not 'segment'"),
+        (("--task", "yolo"), "--task must be classify, detect or segment, not 'yolo'"),
     ],
 )
 def test_what_detectors_do_not_take_is_named(shapes, cli, tmp_path, words, message):
@@ -288,7 +288,7 @@ def test_options_of_classifiers_are_not_taken_and_ignored(trained, cli, tmp_path
     cv2.imwrite(str(tmp_path / "image.png"), np.zeros((20, 20, 3), np.uint8))
     status, _, err = cli("predict", trained, tmp_path / "image.png", "--top", 2)
     assert status == 2
-    assert "--top is of a classifier" in err
+    assert "--top is for models that classify, and this one is there to detect" in err
     for verb, message in (("grid", "has one width and one resolution"), ("choose", "mobilenets grid")):
         status, _, err = cli(verb, trained)
         assert status == 2
@@ -351,12 +351,12 @@ def test_a_stopped_run_goes_on_to_the_same_end(shapes, tmp_path):
     from mobilenets.architectures import head, network
     from mobilenets.data.box_folder import load_boxes
     from mobilenets.training import loop
-    from mobilenets.training.detect import train_detector
+    from mobilenets.training.dense import train_dense
     from mobilenets.training.settings import Settings
 
     data, settings = load_boxes(shapes), Settings(epochs=3, batch_size=16, learning_rate=0.01)
     arguments = (network("v1"), head("ssdlite"), 0.125, 32, settings)
-    whole = train_detector(data, tmp_path / "whole", *arguments, quiet=True)
+    whole = train_dense(data, tmp_path / "whole", *arguments, quiet=True)
 
     class Stop(Exception):
         pass
@@ -369,16 +369,17 @@ def test_a_stopped_run_goes_on_to_the_same_end(shapes, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.logs, "write_history", stopping)
         with pytest.raises(Stop):
-            train_detector(data, tmp_path / "stopped", *arguments, quiet=True)
-    again = train_detector(data, tmp_path / "stopped", *arguments, resume=True, quiet=True)
+            train_dense(data, tmp_path / "stopped", *arguments, quiet=True)
+    again = train_dense(data, tmp_path / "stopped", *arguments, resume=True, quiet=True)
     assert again["metrics"] == whole["metrics"]
 
 
 def test_weights_of_a_classifier_start_the_network_and_leave_the_head(tmp_path):
     from mobilenets.architectures import V1, head
     from mobilenets.models.builder import classifier
-    from mobilenets.models.detector import detector, in_head
+    from mobilenets.models.detector import detector
     from mobilenets.models.saving import save_model
+    from mobilenets.models.tasks import in_head
     from mobilenets.models.weights import start_from
 
     source = classifier(V1, (32, 32, 3), 4, 0.25)

@@ -7,8 +7,9 @@ from mobilenets.architectures import FAMILY, HEADS, cost, head, network, write_o
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.boxes import anchors_of, decode, encode
-from mobilenets.models.detector import detector, in_head, raw_model, shared
+from mobilenets.models.detector import detector, raw_model, shared
 from mobilenets.models.saving import load_model, save_model
+from mobilenets.models.tasks import in_head
 
 V1 = network("v1")
 

@@ -17,7 +17,7 @@ from mobilenets.models.elastic import Elastic, load_elastic, statistics_of, sub_
 from mobilenets.models.saving import load_model
 from mobilenets.training import loop
 from mobilenets.training.box_losses import loss_of
-from mobilenets.training.detect import train_detector
+from mobilenets.training.dense import train_dense
 from mobilenets.training.elastic import Sandwich
 from mobilenets.training.settings import Settings
 from once import once
@@ -151,7 +151,7 @@ def _short(monkeypatch):
 def test_one_width_and_size_are_trained_as_ever(shapes, tmp_path):
     data, settings = load_boxes(shapes), Settings(epochs=1, batch_size=16, learning_rate=0.01)
     for name, of in (("plain", (0.125, 64)), ("lists", ([0.125], [64]))):
-        card = train_detector(data, tmp_path / name, SHORT, head("anchor_free"), *of, settings, quiet=True)
+        card = train_dense(data, tmp_path / name, SHORT, head("anchor_free"), *of, settings, quiet=True)
         assert "elastic" not in card
         assert not (tmp_path / name / "elastic.npz").exists()
     one, other = (load_model(tmp_path / name).get_weights() for name in ("plain", "lists"))
@@ -169,7 +169,7 @@ def elastic_detector(place: Path) -> Path:
     def make(directory: Path) -> None:
         settings = Settings(epochs=8, batch_size=8, learning_rate=0.05)
         arguments = (SHORT, head("ssdlite"), [0.125, 0.25], [64, 96], settings)
-        train_detector(load_boxes(shapes_in(place)), directory / "run", *arguments, quiet=True)
+        train_dense(load_boxes(shapes_in(place)), directory / "run", *arguments, quiet=True)
 
     return once(place / "elastic_detector", make) / "run"
 

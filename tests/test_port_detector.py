@@ -18,7 +18,7 @@ from mobilenets.models.port_detector import fill_detector
 from mobilenets.models.porting import slots_of
 from mobilenets.models.saving import load_model
 from mobilenets.models.sources import source_of
-from mobilenets.training.ported import write_ported, write_ported_detector
+from mobilenets.training.ported import write_ported, write_ported_dense
 from test_family_parity import pixels
 
 SIZE = 320
@@ -143,7 +143,7 @@ def test_what_cannot_be_ported_leaves_nothing_behind(tmp_path, options, why):
     if "classes" in options:
         options["classes"] = tmp_path / options["classes"]
     with pytest.raises(UserError, match=why) as caught:
-        write_ported_detector(tmp_path / "weights.safetensors", tmp_path / "run", **options)
+        write_ported_dense(tmp_path / "weights.safetensors", tmp_path / "run", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -343,7 +343,7 @@ def test_own_classes_on_the_whole_network(images, monkeypatch, tmp_path):
     model = reference(5)
     torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "model.pth")
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
-    card = write_ported_detector(
+    card = write_ported_dense(
         tmp_path / "model.pth",
         tmp_path / "run",
         architectures.V3_LARGE,
@@ -363,7 +363,7 @@ def test_a_model_directory_of_coco(coco, ported, images, tmp_path):
 
     torch.save(coco.state_dict(), tmp_path / "coco.pth")
     arguments = tmp_path / "coco.pth", tmp_path / "run", REDUCED, HEAD, "torchvision"
-    card = write_ported_detector(*arguments, command="mobilenets weights")
+    card = write_ported_dense(*arguments, command="mobilenets weights")
     assert card == json.loads((tmp_path / "run" / "card.json").read_text())
     assert (card["task"], card["network"], card["head"]) == ("detect", "v3_large_reduced", "ssdlite")
     assert card["classes"] == list(coco_classes().values())
@@ -374,7 +374,7 @@ def test_a_model_directory_of_coco(coco, ported, images, tmp_path):
         load_model(tmp_path / "run").predict_on_batch(images), ported.predict_on_batch(images)
     )
     with pytest.raises(UserError, match="already holds a model"):
-        write_ported_detector(*arguments)
+        write_ported_dense(*arguments)
     # As a classifier it is refused, in one line.
     with pytest.raises(UserError, match="has no 'classifier.3'"):
         write_ported(tmp_path / "coco.pth", tmp_path / "other", REDUCED, "torchvision")

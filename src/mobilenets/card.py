@@ -4,19 +4,31 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mobilenets import __version__
-from mobilenets.architectures import DETECTION_SIZE, HEADS, Head, Network, cost, layers_of, write_out
+from mobilenets.architectures import (
+    DETECTION_SIZE,
+    SEGMENTATION_SIZE,
+    AnyHead,
+    Network,
+    SegmentationHead,
+    cost,
+    head_of,
+    layers_of,
+    said_of,
+    write_out,
+)
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.errors import UserError
 from mobilenets.files import explain, write_json
 
-CLASSIFY, DETECT = TASKS = ("classify", "detect")
+CLASSIFY, DETECT, SEGMENT = TASKS = ("classify", "detect", "segment")
 FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
 GRID, CHOSEN = "grid", "chosen"  # where its networks were measured, and the one that fits a budget
@@ -24,6 +36,12 @@ STAGES = "stages"  # what stands behind a model that was trained to a budget
 ELASTIC = "elastic.npz"  # where several widths or resolutions were trained: the statistics of every network
 LARGEST_CARD = 64 * 2**20  # bytes
 _REQUIRED = {"task": str, "network": str, "classes": list, "input_shape": list}
+
+
+def score_in(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """The figure that models of a task are compared by: what people call it, and its name among the metrics."""
+    found = next((key for key in ("ap", "miou") if key in metrics), "accuracy")
+    return {"ap": "AP", "miou": "mIoU"}.get(found, found), found
 
 
 def now() -> str:
@@ -63,7 +81,7 @@ def read_card(directory: Path | str) -> dict[str, Any]:
     if not isinstance(card.get("data", {}), dict):
         raise UserError(f"{path}: damaged, data must say which images the model was trained on")
     if card["task"] not in TASKS:
-        raise UserError(f"{path}: damaged, task must be {' or '.join(TASKS)}, not {card['task']!r}")
+        raise UserError(f"{path}: damaged, task must be one of {', '.join(TASKS)}, not {card['task']!r}")
     shape = card["input_shape"]
     if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= 8192 for side in shape):
         raise UserError(f"{path}: damaged, input_shape is {shape!r}")
@@ -109,11 +127,11 @@ def begin(
     classes: Sequence[str],
     command: str,
     crop: float = 1.0,
-    head: Head | None = None,
+    head: AnyHead | None = None,
 ) -> dict[str, Any]:
     """The part of a new card that says what the model is; data, training and metrics come from elsewhere.
 
-    With a ``head`` it is a detector, which sees whole images, stretched.
+    With a ``head`` it is a detector or a segmenter, which see whole images, stretched.
     """
     layers = layers_of(network, head, (size, size, 3), len(classes), width_multiplier)
     if head:
@@ -124,11 +142,11 @@ def begin(
     return {
         "format": FORMAT,
         "tool": f"mobilenets {__version__}",
-        "task": DETECT if head else CLASSIFY,
+        "task": task_with(head),
         "network": network.name,
-        **({"head": head.name} if head else {}),
+        **said_of(head),
         "width_multiplier": width_multiplier,
-        "resolution_multiplier": round(size / (DETECTION_SIZE if head else network.resolution), 4),
+        "resolution_multiplier": round(size / usual_size(network, head), 4),
         "input_shape": [size, size, 3],
         "classes": list(classes),
         "conventions": network.conventions,
@@ -147,7 +165,17 @@ def begin(
     }
 
 
-def data_entry(data: ImageData | BoxData, options: dict[str, Any]) -> dict[str, Any]:
+def task_with(head: AnyHead | None) -> str:
+    """The task of a model with that head."""
+    return CLASSIFY if head is None else SEGMENT if isinstance(head, SegmentationHead) else DETECT
+
+
+def usual_size(network: Network, head: AnyHead | None) -> int:
+    """Pixels of the side of its images, where nobody names a size: ρ is relative to it."""
+    return {CLASSIFY: network.resolution, DETECT: DETECTION_SIZE, SEGMENT: SEGMENTATION_SIZE}[task_with(head)]
+
+
+def data_entry(data: ImageData | BoxData | MaskData, options: dict[str, Any]) -> dict[str, Any]:
     """What the card says of a data set; ``options`` are those it was loaded with."""
     return {
         "source": data.source,
@@ -162,7 +190,7 @@ def data_entry(data: ImageData | BoxData, options: dict[str, Any]) -> dict[str, 
 
 
 def as_trained(
-    network: Network, card: dict[str, Any], directory: Path, width_multiplier: float, head: Head | None = None
+    network: Network, card: dict[str, Any], directory: Path, width_multiplier: float, head: AnyHead | None = None
 ) -> Network:
     """The network as a card's weights need it: by their conventions, and with the channels that pruning left them.
 
@@ -171,7 +199,8 @@ def as_trained(
         card: of the weights.
         directory: of the card, for messages.
         width_multiplier: that is wanted; at another one, or of another network, pruned channels mean nothing.
-        head: of the detector that is wanted, or None; of another head, pruned channels mean nothing either.
+        head: of the detector or segmenter that is wanted, or None; of another head, pruned channels mean nothing
+            either.
 
     Raises:
         UserError: the card says nonsense.
@@ -183,24 +212,26 @@ def as_trained(
             isinstance(value, int | float) for value in (*found["mean"], *found["std"])
         )
         good &= all(value > 0 for value in found["std"])
+        good &= isinstance(found.get("dilated_step", False), bool)
     except (TypeError, KeyError):
         good = False
     if not good:
         raise UserError(f"{directory / CARD}: damaged, conventions is {found!r}")
     if not isinstance(left, dict) or not all(isinstance(count, int) for count in left.values()):
         raise UserError(f"{directory / CARD}: damaged, channels must say how many each pruned layer has")
-    network = network.converted({key: found[key] for key in network.conventions})
+    network = network.converted({key: value for key, value in found.items() if key in network.conventions})
     if card["network"] != network.name or card.get("width_multiplier") != width_multiplier:
         return network
-    network, own = replace(network, channels=tuple(left.items())), HEADS.get(str(card.get("head")))
+    network = replace(network, channels=tuple(left.items()))
     try:
+        own = head_of(card)
         if own is None:
             write_out(network, width_multiplier=width_multiplier)
             return network
         layers_of(network, own, tuple(card["input_shape"]), len(card["classes"]), width_multiplier)
     except UserError as error:
         raise UserError(f"{directory / CARD}: damaged, {error}") from None
-    if head == own:
+    if head is not None and head.name == own.name:
         return network
     body = {layer.name for layer in write_out(replace(network, channels=()), width_multiplier=width_multiplier)}
     return replace(network, channels=tuple(each for each in network.channels if each[0] in body))

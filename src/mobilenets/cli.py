@@ -9,7 +9,7 @@ import typer
 from mobilenets import __version__, display, display_files, options
 from mobilenets.cli_compress import compress
 from mobilenets.cli_select import choose, extract, grid
-from mobilenets.cli_train import load, load_boxes, train
+from mobilenets.cli_train import load, load_boxes, load_masks, train
 from mobilenets.cli_use import evaluate, predict, weights
 from mobilenets.errors import UserError
 from mobilenets.options import (
@@ -95,8 +95,8 @@ def data(
     json: Json = False,
 ) -> None:
     """Look at a data set: classes, counts, sizes, broken files, and a contact sheet."""
-    if options.detects(task):
-        return _boxes(source, sheet, seed, val_fraction, json)
+    if (look := {"detect": _boxes, "segment": _masks}.get(options.known(task))) is not None:
+        return look(source, sheet, seed, val_fraction, json)
     from mobilenets.data.sheet import contact_sheet, describe
 
     images = load(source, seed, val_fraction)
@@ -113,6 +113,15 @@ def _boxes(source: str, sheet: Path, seed: int, val_fraction: float, json: bool)
     about = describe_boxes(images) | {"contact_sheet": str(sheet)}
     box_sheet(images, sheet)
     display.json_out(about) if json else display.show_boxes(about)
+
+
+def _masks(source: str, sheet: Path, seed: int, val_fraction: float, json: bool) -> None:
+    from mobilenets.data.mask_sheet import describe_masks, mask_sheet
+
+    images = load_masks(source, seed, val_fraction)
+    about = describe_masks(images) | {"contact_sheet": str(sheet)}
+    mask_sheet(images, sheet)
+    display.json_out(about) if json else display.show_masks(about)
 
 
 app.command()(train)

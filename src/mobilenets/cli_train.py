@@ -8,10 +8,12 @@ import typer
 from mobilenets import display, options
 from mobilenets.errors import UserError
 from mobilenets.options import (
+    Fast,
     Head,
     Hint,
     Json,
     Net,
+    OutputStride,
     Seed,
     Source,
     Task,
@@ -37,9 +39,12 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/model"),
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 20,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="64, 8 for a detector")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step.", show_default="64, or 8 with boxes or masks")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
+    schedule: Annotated[str, typer.Option(help="How it falls: cosine or poly.")] = "cosine",
     weight_decay: Annotated[
         float | None, typer.Option(help="On kernels.", show_default="0.002 sgd, 0.05 adamw")
     ] = None,
@@ -53,6 +58,7 @@ def train(
     magnitude: Annotated[float, typer.Option(help="Their strength, 0 to 10.")] = 5.0,
     mixup: Annotated[float, typer.Option(help="MixUp's Beta parameter, 0 for none.")] = 0.0,
     mosaic: Annotated[float, typer.Option(help="Of a detector: probability of four images in one.")] = 0.0,
+    dice: Annotated[float, typer.Option(help="Of a segmenter: share of Dice's loss.")] = 0.0,
     ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = False,
     class_weights: Annotated[
         bool | None, typer.Option(help="Let classes count alike.", show_default="where they are unbalanced")
@@ -87,6 +93,8 @@ def train(
     ] = None,
     runtime: Annotated[str, typer.Option(help="With --budget: litert, onnxruntime or openvino.")] = "litert",
     head: Head = None,
+    output_stride: OutputStride = None,
+    fast: Fast = False,
     task: Task = "classify",
     seed: Seed = 0,
     val_fraction: ValFraction = 0.2,
@@ -97,24 +105,26 @@ def train(
 ) -> None:
     """Train a classifier on a folder of images, and evaluate it; with several widths or sizes, one for all of them.
 
-    With --task detect, train a detector on images with boxes (COCO JSON, Pascal VOC XML, YOLO text).
+    With --task detect, train a detector on images with boxes (COCO JSON, Pascal VOC XML, YOLO text); with --task
+    segment, a segmenter on images with masks (PNG masks beside the images, Pascal VOC, COCO JSON).
     """
     from mobilenets import architectures
 
-    table, detects = architectures.network(net), options.detects(task)
-    if head and not detects:
-        raise UserError("--head is of a detector; give --task detect, too")
-    images = (load_boxes if detects else load)(source, seed, val_fraction)
+    table, form = architectures.network(net), options.head_for(options.known(task), head, output_stride, fast)
+    images = {"classify": load, "detect": load_boxes, "segment": load_masks}[task](source, seed, val_fraction)
     _warn(images)
     fits = _budget(budget, metric, runtime)
-    resolution = architectures.DETECTION_SIZE if detects else table.resolution
-    alphas, sizes = _grid(alpha, rho, size, resolution, images.native_size, fits is not None)
+    from mobilenets.card import usual_size
+
+    # A segmenter's usual images are smaller than those that scenes are drawn at.
+    resolution, native = usual_size(table, form), None if task == "segment" else images.native_size
+    alphas, sizes = _grid(alpha, rho, size, resolution, native, fits is not None)
     for pixels in sizes:
         for width_multiplier in alphas:
             architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
-    from mobilenets.training.settings import CLASSIFIER_IMAGES, DETECTOR_IMAGES, Settings
+    from mobilenets.training.settings import CLASSIFIER_IMAGES, DETECTOR_IMAGES, SEGMENTER_IMAGES, Settings
 
-    usual = DETECTOR_IMAGES if detects else CLASSIFIER_IMAGES
+    usual = {"classify": CLASSIFIER_IMAGES, "detect": DETECTOR_IMAGES, "segment": SEGMENTER_IMAGES}[task]
     settings = Settings(
         epochs=epochs,
         batch_size=usual if batch_size is None else batch_size,
@@ -122,6 +132,7 @@ def train(
         learning_rate=lr,
         weight_decay=weight_decay,
         warmup_epochs=min(warmup, epochs),
+        schedule=schedule,
         label_smoothing=label_smoothing,
         flip=flip,
         crop=crop,
@@ -129,6 +140,7 @@ def train(
         magnitude=magnitude,
         mixup=mixup,
         mosaic=mosaic,
+        dice=dice,
         ema=ema,
         class_weights=class_weights,
         patience=patience,
@@ -149,19 +161,19 @@ def train(
         "command": options.command(),
         "data_options": {"seed": seed, "val_fraction": val_fraction},
     }
-    if detects:
-        if teacher:
-            raise UserError("--teacher is for classifiers; leave it out with --task detect")
-        form = architectures.head(head or architectures.DEFAULT_HEAD)
+    if form and teacher:
+        raise UserError(f"--teacher is for classifiers; leave it out with --task {task}")
     if fits is not None:
         if teacher or tensorboard:
             raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
-        common["head"] = form if detects else None
+        if task == "segment":
+            raise UserError("--budget takes classifiers and detectors; leave it out with --task segment")
+        common["head"] = form
         return _whole_way(images, out, table, alphas, sizes, fits, settings, common, json)
-    if detects:
-        from mobilenets.training.detect import train_detector
+    if form:
+        from mobilenets.training.dense import train_dense
 
-        card = train_detector(images, out, table, form, alphas, sizes, settings, tensorboard=tensorboard, **common)
+        card = train_dense(images, out, table, form, alphas, sizes, settings, tensorboard=tensorboard, **common)
         return _tell(card, out, json)
     from mobilenets.training.classify import train as run
 
@@ -255,6 +267,14 @@ def load_boxes(source: str, seed: int, val_fraction: float) -> Any:
     from mobilenets.data.box_folder import load_boxes as read
 
     with display.progress("looking at the images") as update:
+        return read(source, seed=seed, val_fraction=val_fraction, progress=update)
+
+
+def load_masks(source: str, seed: int, val_fraction: float) -> Any:
+    """Loads images with masks; shows a bar while a folder is looked through."""
+    from mobilenets.data.mask_folder import load_masks as read
+
+    with display.progress("looking at the masks and images") as update:
         return read(source, seed=seed, val_fraction=val_fraction, progress=update)
 
 

@@ -9,6 +9,8 @@ from mobilenets import display, display_files, options
 from mobilenets.errors import UserError
 from mobilenets.options import Alpha, Json, Model, Net, Runtime, Size, Task
 
+PORTED = {"detect": "ssdlite", "segment": "lraspp-wide"}  # heads that other programs publish weights of
+
 
 def weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pt, .safetensors, .keras or .h5 file.")],
@@ -21,22 +23,26 @@ def weights(
         str | None, typer.Option(help="imagenet or inception, if not the program's usual.", show_default=False)
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="File of class names.", show_default="ImageNet's of 1000, COCO's of 90")
+        Path | None,
+        typer.Option(help="File of class names.", show_default="ImageNet's of 1000, COCO's of 90, VOC's of 21"),
     ] = None,
     task: Task = "classify",
-    head: Annotated[str | None, typer.Option(help="Of a detector.", show_default="ssdlite")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Of a detector or a segmenter.", show_default="ssdlite, lraspp-wide")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that --out holds.")] = False,
     json: Json = False,
 ) -> None:
     """Port another program's weights into a model directory."""
     from mobilenets import architectures
 
-    table, detects = architectures.network(net), options.detects(task)
-    if head and not detects:
-        raise UserError("--head is of a detector; give --task detect, too")
-    resolution = architectures.DETECTION_SIZE if detects else table.resolution
+    table = architectures.network(net)
+    form = options.head_for(options.known(task), head or PORTED.get(task))
+    from mobilenets.card import usual_size
+
+    resolution = usual_size(table, form)
     architectures.check((resolution, resolution, 3), 1, alpha)
-    from mobilenets.training.ported import write_ported, write_ported_detector
+    from mobilenets.training.ported import write_ported, write_ported_dense
 
     arguments = (source, alpha, options.pixels(None, size, resolution))
     common = {
@@ -45,10 +51,9 @@ def weights(
         "overwrite": overwrite,
         "command": options.command(),
     }
-    if detects:
-        form = architectures.head(head or "ssdlite")
-        card = write_ported_detector(file, out, table, form, *arguments, **common)
-        words = f"mobilenets train photos/ --task detect --net {net} --head {form.name} --weights {out}"
+    if form:
+        card = write_ported_dense(file, out, table, form, *arguments, **common)
+        words = f"mobilenets train photos/ --task {task} --net {net} --head {form.name} --weights {out}"
     else:
         card = write_ported(file, out, table, *arguments, **common)
         words = f"mobilenets train photos/ --net {net} --weights {out}"
@@ -98,26 +103,42 @@ def predict(
         float | None, typer.Option(help="Of a detector: least score.", show_default="where F1 is best")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of a detector: directory for pictures with boxes.", show_default=False)
+        Path | None,
+        typer.Option(help="Of a detector or a segmenter: directory for pictures of it.", show_default=False),
     ] = None,
+    cut_out: Annotated[
+        bool, typer.Option("--cut-out", help="Of a segmenter: write PNGs with a transparent background.")
+    ] = False,
+    tiles: Annotated[bool, typer.Option("--tiles", help="Of a segmenter: look at large images in tiles.")] = False,
     json: Json = False,
 ) -> None:
-    """Classify images, or find objects in them, whichever the model does."""
-    from mobilenets.card import DETECT
+    """Classify images, find objects in them, or tell what each pixel shows, whichever the model does."""
+    from mobilenets.card import CLASSIFY, DETECT, SEGMENT
     from mobilenets.deployment.artifacts import task_of
 
-    if task_of(run) != DETECT:
+    task = task_of(run)
+    for option, given, of in (
+        ("--top", top is not None, (CLASSIFY,)),
+        ("--threshold", threshold is not None, (DETECT,)),
+        ("--out", out is not None, (DETECT, SEGMENT)),
+        ("--cut-out", cut_out, (SEGMENT,)),
+        ("--tiles", tiles, (SEGMENT,)),
+    ):
+        if given and task not in of:
+            raise UserError(f"{option} is for models that {' or '.join(of)}, and this one is there to {task}")
+    if task == SEGMENT:
+        from mobilenets.deployment.segment import segment_images
+
+        found = segment_images(run, list(paths), out, runtime, precision, cut_out, tiles)
+        show = display_files.show_areas
+    elif task == CLASSIFY:
         from mobilenets.deployment.predict import predict as classify
 
-        if threshold is not None or out:
-            raise UserError("--threshold and --out are of a detector, and this model is a classifier")
         top = 3 if top is None else top
         found, show = classify(run, list(paths), runtime, top, precision), display_files.show_predictions
     else:
         from mobilenets.deployment.find import find_objects
 
-        if top is not None:
-            raise UserError("--top is of a classifier, and this model is a detector; it has --threshold")
         found, show = find_objects(run, list(paths), out, runtime, threshold, precision), display_files.show_objects
     display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
     display.json_out(found) if json else show(found)

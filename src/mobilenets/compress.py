@@ -249,6 +249,8 @@ def compress(
 
 def _opened(directory: Path, card: dict[str, Any], teacher: str | None) -> tuple[Kind, keras.Model]:
     """Loads a model, with what it was trained on, and the one that it shall learn from."""
+    if card["task"] == cards.SEGMENT:
+        raise UserError(f"{directory}: compress takes classifiers and detectors, and this model is there to segment")
     kind, detects = kind_of(card), card["task"] == cards.DETECT
     if detects:
         if teacher:

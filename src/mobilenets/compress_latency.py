@@ -21,8 +21,8 @@ from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Writer, variants
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
-from mobilenets.models.detector import detects
 from mobilenets.models.graph import graph_of
+from mobilenets.models.tasks import detects
 
 TRIALS = 7  # halvings: the share is then known to less than a hundredth
 CLOSE = 0.02  # of the latency asked for; nearer than that is noise

@@ -24,10 +24,10 @@ from mobilenets.deployment.calibrate import calibrate
 from mobilenets.errors import UserError
 from mobilenets.files import write_json
 from mobilenets.models import keras
-from mobilenets.models.detector import classes_of
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
 from mobilenets.models.statistics import recalibrate
+from mobilenets.models.tasks import classes_of
 from mobilenets.training import logs
 from mobilenets.training.checkpoint import State
 from mobilenets.training.kinds import Kind

@@ -177,10 +177,7 @@ def show_data(about: dict[str, Any]) -> None:
         ("contact sheet", about["contact_sheet"]),
     ]
     show_rows(rows)
-    for problem in about["problems"]:
-        out.print(f"left out: {problem['path']}: {problem['reason']}", markup=False, soft_wrap=True)
-    for note in about["notes"]:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+    _show_problems(about)
 
 
 def show_boxes(about: dict[str, Any]) -> None:
@@ -205,6 +202,35 @@ def show_boxes(about: dict[str, Any]) -> None:
         rows.append(("size of an object", f"{sizes} (5 % are smaller, 5 % larger)"))
     rows += [("left out", f"{about['skipped']:,}"), ("contact sheet", about["contact_sheet"])]
     show_rows(rows)
+    _show_problems(about)
+
+
+def show_masks(about: dict[str, Any]) -> None:
+    """Prints `mobilenets.data.mask_sheet.describe_masks`'s result."""
+    from mobilenets.data.mask_sheet import percentage
+
+    counts = table("class", ">training pixels", ">in images", ">evaluation pixels", ">in images")
+    for row in about["classes"]:
+        cells = [(percentage(row[part]["share"]), f"{row[part]['images']:,}") for part in ("train", "val")]
+        counts.add_row(escape(row["class"]), *cells[0], *cells[1])
+    counts.add_section()
+    counts.add_row("all", "", f"{about['train']:,}", "", f"{about['val']:,}")
+    console().print(counts)
+    rows = [("form", about["form"])]
+    for side in ("width", "height"):
+        rows.append((side, "{min} to {max} pixels, median {median}".format(**about["image_size"][side])))
+    ignored = " and ".join(percentage(about["ignored"][part]) for part in ("train", "val"))
+    rows += [
+        ("pixels that are ignored", f"{ignored} of all"),
+        ("left out", f"{about['skipped']:,}"),
+        ("contact sheet", about["contact_sheet"]),
+    ]
+    show_rows(rows)
+    _show_problems(about)
+
+
+def _show_problems(about: dict[str, Any]) -> None:
+    out = console()
     for problem in about["problems"]:
         out.print(f"left out: {problem['path']}: {problem['reason']}", markup=False, soft_wrap=True)
     for note in about["notes"]:
@@ -236,6 +262,8 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     """Prints what `mobilenets.evaluation.measure` or `mobilenets.evaluation.detection.measure_boxes` found."""
     if "ap" in metrics:
         return _show_detector(metrics)
+    if "miou" in metrics:
+        return _show_segmenter(metrics)
     from mobilenets.evaluation import rows
 
     show_rows(rows(metrics))
@@ -256,11 +284,25 @@ def _show_detector(metrics: dict[str, Any]) -> None:
         console().print(result)
 
 
+def _show_segmenter(metrics: dict[str, Any]) -> None:
+    from mobilenets.evaluation.segmentation import rows_masks
+
+    show_rows(rows_masks(metrics))
+    if len(metrics["per_class"]) <= 20:
+        keys = ("iou", "precision", "recall", "f1", "boundary_f", "share")
+        result = table("class", ">IoU", ">precision", ">recall", ">F1", ">boundary F", ">pixels")
+        for row in metrics["per_class"]:
+            result.add_row(escape(row["class"]), *("—" if row[key] is None else f"{row[key]:.1%}" for key in keys))
+        console().print(result)
+
+
 def show_elastic(elastic: dict[str, Any]) -> None:
     """Prints the accuracy, or AP, of every width and resolution that a network was trained for."""
     found = {(row["width_multiplier"], row["resolution"]): row for row in elastic["members"]}
     sizes = sorted({size for _, size in found})
-    name, key = ("AP", "ap") if "ap" in elastic["members"][0] else ("accuracy", "accuracy")
+    from mobilenets.card import score_in
+
+    name, key = score_in(elastic["members"][0])
     result = table(f"{name} (MACs)", *(f">{size} px" for size in sizes))
     for alpha in sorted({alpha for alpha, _ in found}):
         cells = [found[alpha, size] for size in sizes]

@@ -13,7 +13,9 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
     """Prints the card's entries of exported files."""
     if len(entries) == 1:
         return _show_artifact(run, entries[0])
-    name, score = _score(entries[0]["metrics"])
+    from mobilenets.card import score_in
+
+    name, score = score_in(entries[0]["metrics"])
     result = table("file", ">size", f">{name}", ">same class", ">largest difference", ">latency")
     for entry in entries:
         difference = entry["comparison"]
@@ -32,13 +34,10 @@ def show_artifacts(run: Path, entries: list[dict[str, Any]]) -> None:
         _tell_weights_only(entry)
 
 
-def _score(metrics: dict[str, Any]) -> tuple[str, str]:
-    """The figure that an exported file must not lose: what people call it, and its name among the metrics."""
-    return ("AP", "ap") if "ap" in metrics else ("accuracy", "accuracy")
-
-
 def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
-    name, score = _score(entry["metrics"])
+    from mobilenets.card import score_in
+
+    name, score = score_in(entry["metrics"])
     difference, latency = entry["comparison"], entry["latency_ms"]
     show_rows(
         [
@@ -70,7 +69,9 @@ def show_compression(out: Path, card: dict[str, Any]) -> None:
     made = card["compression"]
     how = "" if made["int8"] == "none" else f", {made['int8']}"
     how += ", 4-bit weights" if made["weight_bits"] == 4 else ""
-    name, score = _score(files[0])
+    from mobilenets.card import score_in
+
+    name, score = score_in(files[0])
     result = table("", "target", "precision", f">{name}", ">size", ">latency", ">MACs", ">parameters")
     for row in files:
         result.add_row(
@@ -174,6 +175,20 @@ def show_predictions(found: dict[str, Any]) -> None:
             result.add_row(escape(name), escape(guess["class"]), f"{guess['probability']:.2%}")
             name = ""
     console().print(result)
+
+
+def show_areas(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.deployment.segment.segment_images`'s result."""
+    result = table("image", "class", ">pixels", ">share")
+    for entry in found["images"]:
+        name = entry["file"]
+        for each in entry["classes"]:
+            result.add_row(escape(name), escape(each["class"]), f"{each['pixels']:,}", f"{each['share']:.1%}")
+            name = ""
+    console().print(result)
+    written = [entry[key] for entry in found["images"] for key in ("picture", "cut_out") if entry[key]]
+    if written:
+        print(f"pictures {Path(written[0]).parent}")
 
 
 def show_objects(found: dict[str, Any]) -> None:

@@ -21,8 +21,18 @@ Source = Annotated[
     str,
     typer.Argument(metavar="DATA", help="A folder of images, or digits, fashion-mnist or stamps.", show_default=False),
 ]
-Task = Annotated[str, typer.Option(help="classify, or detect for images with boxes.")]
-Head = Annotated[str | None, typer.Option(help="Of a detector: anchor-free or ssdlite.", show_default="anchor-free")]
+Task = Annotated[str, typer.Option(help="classify, detect for images with boxes, or segment for images with masks.")]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a detector: anchor-free or ssdlite. Of a segmenter: lraspp, deeplabv3-plus, lraspp-wide or deeplabv3.",
+        show_default="anchor-free, lraspp",
+    ),
+]
+OutputStride = Annotated[
+    int | None, typer.Option(help="Of a segmenter: 8, 16 or 32, of the network below.", show_default="16")
+]
+Fast = Annotated[bool, typer.Option("--fast", help="Of a segmenter: say one class for each 4 x 4 pixels.")]
 Net = Annotated[str, typer.Option(help="Network: v1, v2, v3-large, v4-conv-small, …; `info --compare` lists them.")]
 Alpha = Annotated[float, typer.Option(help="Width multiplier α > 0.")]
 Rho = Annotated[float | None, typer.Option(help="Resolution multiplier ρ in (0, 1].", show_default=False)]
@@ -37,15 +47,35 @@ Teaching = Annotated[float, typer.Option(help="The teacher's share in the loss, 
 Hint = Annotated[float, typer.Option(help="Weight of the teacher's features, 0 for none.")]
 
 
-def detects(task: str) -> bool:
-    """Whether --task asks for a detector.
+def known(task: str) -> str:
+    """What --task asks for.
 
     Raises:
         UserError: there is no such task.
     """
-    if task not in ("classify", "detect"):
-        raise UserError(f"--task must be classify or detect, not {task!r}")
-    return task == "detect"
+    if task not in (tasks := ("classify", "detect", "segment")):
+        raise UserError(f"--task must be {', '.join(tasks[:-1])} or {tasks[-1]}, not {task!r}")
+    return task
+
+
+def head_for(task: str, name: str | None, output_stride: int | None = None, fast: bool = False) -> Any:
+    """The head that the options ask for, for a task; None for a classifier.
+
+    Raises:
+        UserError: there is none of that name, or an option is of another task.
+    """
+    from mobilenets import architectures
+
+    if task != "segment" and (output_stride is not None or fast):
+        raise UserError("--output-stride and --fast are of a segmenter; give --task segment, too")
+    if task == "segment":
+        name = name or architectures.DEFAULT_SEGMENTATION_HEAD
+        return architectures.segmentation_head(name, 16 if output_stride is None else output_stride, fast)
+    if task == "detect":
+        return architectures.head(name or architectures.DEFAULT_HEAD)
+    if name:
+        raise UserError("--head is of a detector or a segmenter; give --task detect or --task segment, too")
+    return None
 
 
 def command() -> str:

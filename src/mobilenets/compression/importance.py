@@ -8,9 +8,10 @@ import numpy as np
 from mobilenets.architectures import Channels
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
-from mobilenets.models.detector import detects, raw_model
+from mobilenets.models.detector import raw_model
 from mobilenets.models.layers import BatchNormReLU
 from mobilenets.models.statistics import FixedMode
+from mobilenets.models.tasks import detects
 from mobilenets.training.box_losses import loss_of
 
 CRITERIA = ("taylor", "bn", "l2")  # the best measured first

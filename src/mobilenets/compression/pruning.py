@@ -16,7 +16,7 @@ from mobilenets.architectures import Channels, Head, Layer, Network, channel_gro
 from mobilenets.compression.importance import Scores
 from mobilenets.errors import UserError
 from mobilenets.models import keras
-from mobilenets.models.detector import built, classes_of
+from mobilenets.models.tasks import built, classes_of
 
 UNIT = 8  # channels removed at a time
 CUT = 0.85  # of the multiply-accumulates stay each time

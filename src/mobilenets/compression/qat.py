@@ -63,7 +63,7 @@ def train_quantized(
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
         fit: trains a model of this task: `mobilenets.training.fit.fit`, or
-            `mobilenets.training.detect.fit_detector`.
+            `mobilenets.training.dense.fit_detector`.
         **options: of it.
 
     Returns:

@@ -318,5 +318,6 @@ _ACTIVATE = {
     "relu6": ops.relu6,
     "hard_swish": ops.hard_silu,
     "hard_sigmoid": ops.hard_sigmoid,
+    "sigmoid": ops.sigmoid,
     "gelu": lambda values: ops.gelu(values, approximate=False),
 }

@@ -157,7 +157,7 @@ def task_of(model: Path | str) -> str:
     found = find(model)
     with Worker(found.path, found.runtime) as worker:
         outputs = worker(np.zeros((1, *worker.about["input_shape"]), np.uint8))
-    return cards.DETECT if outputs.ndim == 3 else cards.CLASSIFY
+    return {3: cards.DETECT, 4: cards.SEGMENT}.get(outputs.ndim, cards.CLASSIFY)
 
 
 def find(path: Path | str) -> Artifact:
@@ -212,6 +212,18 @@ def check_boxes(path: Path, outputs: np.ndarray, classes: int) -> None:
         raise UserError(f"{path}: the scores it gives are not from 0 to 1")
     if final and outputs[..., 5].max() >= classes:
         raise UserError(f"{path}: finds more than {classes} classes")
+
+
+def check_maps(path: Path, outputs: np.ndarray, classes: int) -> None:
+    """Checks that what a file gave are probabilities of that many classes for each place of maps (images, h, w, …).
+
+    Raises:
+        UserError: they are not.
+    """
+    if outputs.ndim != 4 or outputs.shape[3] != classes:
+        raise UserError(f"{path}: gives values of shape {outputs.shape[1:]}, not maps of {classes} classes")
+    if not np.isfinite(outputs).all() or outputs.min() < -ROUNDING or outputs.max() > 1 + ROUNDING:
+        raise UserError(f"{path}: what it gives are no probabilities, from 0 to 1")
 
 
 def check_probabilities(path: Path, outputs: np.ndarray, classes: int) -> None:

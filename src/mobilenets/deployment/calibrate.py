@@ -14,10 +14,11 @@ from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.loader import EvaluationBatches
+from mobilenets.data.mask_loader import MaskEvaluationBatches
+from mobilenets.data.masks import MaskData
 from mobilenets.deployment.tflite_file import write_tflite
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import detection_data
-from mobilenets.evaluation.evaluate import evaluation_data
+from mobilenets.evaluation.known import data_of
 from mobilenets.models.operations import Graph
 from mobilenets.quiet import quiet
 
@@ -26,7 +27,7 @@ SAMPLE = 512  # values of every operation and image
 
 
 def calibration_images(
-    card: dict[str, Any], data: ImageData | BoxData, size: int, source: str | None = None
+    card: dict[str, Any], data: ImageData | BoxData | MaskData, size: int, source: str | None = None
 ) -> list[np.ndarray]:
     """Images to calibrate on, not those that files are measured on, as the model is shown them.
 
@@ -42,10 +43,10 @@ def calibration_images(
     Raises:
         UserError: there are none.
     """
-    if card.get("task") == cards.DETECT:
-        return _box_images(data, size, source, card)
+    if card.get("task") in (cards.DETECT, cards.SEGMENT):
+        return _whole_images(data, size, source, card)
     if source:
-        other = evaluation_data(card, source)
+        other = data_of(card, source)
         split = other.train if len(other.train) else other.val
     elif len(data.train):
         split = data.train
@@ -58,16 +59,19 @@ def calibration_images(
     return [image for batch, _ in batches for image in batch]
 
 
-def _box_images(data: BoxData, size: int, source: str | None, card: dict[str, Any]) -> list[np.ndarray]:
-    """The same for a detector, which sees images stretched."""
-    data = detection_data(card, source) if source else data
+def _whole_images(data: BoxData | MaskData, size: int, source: str | None, card: dict[str, Any]) -> list[np.ndarray]:
+    """The same for a detector or a segmenter, which see images stretched."""
+    data = data_of(card, source) if source else data
     split = data.train if len(data.train) else data.val
     if not len(data.train) and not source:
         raise UserError(
             "int8 needs images to calibrate on, and this model knows none it was trained on; name some with "
             "--calibrate FOLDER"
         )
-    return [image for batch, _ in BoxEvaluationBatches(split.some(CALIBRATION), size, 64) for image in batch]
+    batches = (BoxEvaluationBatches if isinstance(data, BoxData) else MaskEvaluationBatches)(
+        split.some(CALIBRATION), size, 64
+    )
+    return [image for batch, _ in batches for image in batch]
 
 
 def calibrate(graph: Graph, images: Iterable[np.ndarray], threads: int = 2) -> Ranges:

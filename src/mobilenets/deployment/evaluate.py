@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from mobilenets import card as cards
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.judges import checked, judge_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import detection_data
-from mobilenets.evaluation.evaluate import evaluation_data
+from mobilenets.evaluation.known import data_of
 
 
 def evaluate_file(path: Path | str, source: str | None = None, runtime: str | None = None) -> dict[str, Any]:
@@ -28,8 +26,7 @@ def evaluate_file(path: Path | str, source: str | None = None, runtime: str | No
     """
     found = artifacts.find(path)
     about = found.card or {"classes": found.classes}
-    detects = artifacts.task_of(path) == cards.DETECT
-    data = detection_data(about, source) if detects else evaluation_data(about, source)
+    data = data_of(about, source, artifacts.task_of(path))
     with Worker(found.path, runtime or found.runtime) as worker:
         height, width, channels = worker.about["input_shape"]
         if height != width or channels != 3:

@@ -17,11 +17,19 @@ from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Variant, Writer, variants
 from mobilenets.deployment.verify import measured, objection, truth_of
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import detection_data, require_detector
-from mobilenets.evaluation.evaluate import evaluation_data, publish, require_fit
+from mobilenets.evaluation.detector import require_detector
+from mobilenets.evaluation.evaluate import publish, require_fit
+from mobilenets.evaluation.known import data_of
+from mobilenets.evaluation.segmenter import require_segmenter
 from mobilenets.files import explain, write_text
 from mobilenets.models.builder import at_size
 from mobilenets.models.saving import load_model
+
+_REQUIRE = {cards.CLASSIFY: require_fit, cards.DETECT: require_detector, cards.SEGMENT: require_segmenter}
+_ONE_SIZE = {
+    cards.DETECT: "a detector's anchors are made for one size",
+    cards.SEGMENT: "a segmenter says what it sees at one size",
+}
 
 
 def export(
@@ -69,15 +77,12 @@ def export(
     size = None if size == own else size
     wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT)
     model = load_model(directory)
-    if card["task"] == cards.DETECT:
-        require_detector(model, card, directory)
-        if size:
-            raise UserError("--size: a detector's anchors are made for one size; train one for another with --size")
-        data = detection_data(card)
-    else:
-        data = evaluation_data(card)
-        require_fit(model, card, directory)
-        model = at_size(model, size or own)
+    _REQUIRE[card["task"]](model, card, directory)
+    if size and card["task"] in _ONE_SIZE:
+        raise UserError(f"--size: {_ONE_SIZE[card['task']]}; train one for another with --size")
+    data = data_of(card)
+    if size:
+        model = at_size(model, size)
     truth = truth_of(model, judge_of(data, size or own, cards.crop(card)))
 
     quantization = read_quantization(card, directory)

@@ -9,14 +9,18 @@ from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.loader import EvaluationBatches
-from mobilenets.deployment.artifacts import check_boxes, check_probabilities
-from mobilenets.evaluation import measure
+from mobilenets.data.mask_loader import MaskEvaluationBatches
+from mobilenets.data.masks import MaskData
+from mobilenets.deployment.artifacts import check_boxes, check_maps, check_probabilities
+from mobilenets.evaluation import measure, segmenter
 from mobilenets.evaluation.detection import measure_boxes
 from mobilenets.evaluation.detector import in_pixels, outputs_of
 from mobilenets.evaluation.inference import Predict, probabilities
+from mobilenets.evaluation.segmentation import Tally
 from mobilenets.evaluation.suppression import LEAST, final_boxes
 
 BATCH = 64  # images a call
+PLACES = 16  # rows, and in each so many pixels, of what a segmenter says that are compared
 
 
 class Judge(Protocol):
@@ -31,10 +35,10 @@ class Judge(Protocol):
     score: str
 
     def run(self, predict: Predict) -> tuple[np.ndarray, dict[str, Any]]:
-        """What it says of each image (images, classes), 0..1, and the metrics."""
+        """What it says of each image (images, values), 0..1, and the metrics."""
 
     def said(self, outputs: np.ndarray) -> np.ndarray:
-        """What outputs say of each image, (images, classes), 0..1."""
+        """What outputs say of each image, (images, values), 0..1."""
 
     def check(self, path: Path, outputs: np.ndarray) -> None:
         """Checks that outputs are what the task asks for; raises UserError where not."""
@@ -102,6 +106,41 @@ class DetectorJudge:
         return found
 
 
-def judge_of(data: ImageData | BoxData, size: int, crop: float) -> Judge:
+class SegmenterJudge:
+    """Judges segmenters, by mean intersection over union; of an image they say what each of some places shows.
+
+    `PLACES` by `PLACES` pixels, evenly spread: all of them would be gigabytes.
+    """
+
+    score = "miou"
+
+    def __init__(self, data: MaskData, size: int) -> None:
+        self.classes = data.classes
+        self._split = data.val
+        self._batches = MaskEvaluationBatches(data.val, size, segmenter.BATCH)
+
+    def run(self, predict: Predict) -> tuple[np.ndarray, dict[str, Any]]:
+        said, tally = [], Tally(self.classes)
+        outputs = segmenter.outputs_of(predict, self._batches)
+        for index, (output, size) in enumerate(zip(outputs, self._split.sizes.tolist(), strict=True)):
+            said.append(self._places(output))
+            tally.add(self._split.mask(index), segmenter.class_map(output, *size))
+        return np.stack(said), tally.metrics()
+
+    def said(self, outputs: np.ndarray) -> np.ndarray:
+        return np.stack([self._places(output) for output in outputs])
+
+    def check(self, path: Path, outputs: np.ndarray) -> None:
+        check_maps(path, outputs, len(self.classes))
+
+    @staticmethod
+    def _places(output: np.ndarray) -> np.ndarray:
+        rows, columns = (np.linspace(0, side - 1, PLACES).round().astype(int) for side in output.shape[:2])
+        return output[np.ix_(rows, columns)].reshape(-1)
+
+
+def judge_of(data: ImageData | BoxData | MaskData, size: int, crop: float) -> Judge:
     """Judges by a data set, with images of ``size`` pixels; ``crop`` is the share of a shorter side that is shown."""
+    if isinstance(data, MaskData):
+        return SegmenterJudge(data, size)
     return DetectorJudge(data, size) if isinstance(data, BoxData) else ClassifierJudge(data, size, crop)

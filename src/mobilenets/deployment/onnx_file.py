@@ -239,6 +239,7 @@ def _activate(file: _File, op: Op, value: str) -> str:
         "hard_swish": ("HardSwish", {}),
         "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
         "gelu": ("Gelu", {}),
+        "sigmoid": ("Sigmoid", {}),
     }[op.activation]
     return file.node(kind, [value], name, **attributes)
 
@@ -296,7 +297,8 @@ def _flatten(file: _File, op: Op) -> None:
 
 
 def _softmax(file: _File, op: Op) -> None:
-    file.give(op, file.node("Softmax", [file.read(op.inputs[0])], op.name, axis=-1))
+    axis = 1 if len(op.shape) == 3 else -1  # of a map, channels come first
+    file.give(op, file.node("Softmax", [file.read(op.inputs[0])], op.name, axis=axis))
 
 
 def _resize(file: _File, op: Op) -> None:

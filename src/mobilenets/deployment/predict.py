@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,6 +27,7 @@ KERAS_BATCH = 32  # images a call of Keras, which takes milliseconds for a call 
 SPARE = 1  # threads more than cores, which read files meanwhile
 MANY = 64  # images from which on it pays to find out which file is the fastest
 
+Place = Any  # of an image: a path, or a part of one
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -159,12 +160,12 @@ def _padded(run: Run) -> Run:
 
 
 def results(
-    files: list[Path], read: Callable[[Path], np.ndarray], runs: list[Run], batch: int
+    files: Sequence[Place], read: Callable[[Place], np.ndarray], runs: list[Run], batch: int
 ) -> Iterator[np.ndarray | str]:
     """For each file, in order: what a network gives for it, or why it cannot be read.
 
     Args:
-        files: images.
+        files: images, or whatever ``read`` makes some of.
         read: makes of one what the network takes, uint8 (size, size, 3); may raise `ImageError`.
         runs: copies of the network.
         batch: images a call.
@@ -173,13 +174,13 @@ def results(
     for run in runs:
         idle.put(run)
 
-    def pixels_or_reason(path: Path) -> np.ndarray | str:
+    def pixels_or_reason(path: Place) -> np.ndarray | str:
         try:
             return read(path)
         except ImageError as error:
             return str(error)
 
-    def work(paths: list[Path]) -> list[np.ndarray | str]:
+    def work(paths: Sequence[Place]) -> list[np.ndarray | str]:
         found = [pixels_or_reason(path) for path in paths]
         pixels = [image for image in found if not isinstance(image, str)]
         if not pixels:

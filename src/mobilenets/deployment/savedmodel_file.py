@@ -118,4 +118,5 @@ def _activate(tf: Any, activation: str | None, x: Any) -> Any:
         "hard_swish": lambda x: x * tf.nn.relu6(x + 3) / 6,
         "hard_sigmoid": lambda x: tf.nn.relu6(x + 3) / 6,
         "gelu": tf.nn.gelu,
+        "sigmoid": tf.nn.sigmoid,
     }[activation](x)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Network, check, cost, head, layers_of, network, write_out
+from mobilenets.architectures import Network, check, cost, head_of, layers_of, network, write_out
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.quicker import write_quicker
@@ -35,7 +35,7 @@ class Subject:
         resolution: pixels of the image's side, or None likewise.
         precision: of `mobilenets.deployment.targets.PRECISIONS`, or None likewise.
         macs: multiply-accumulates an image, or None likewise.
-        accuracy: top-1, or a detector's AP, 0..1, or None where nobody has measured it.
+        accuracy: top-1, a detector's AP or a segmenter's mIoU, 0..1, or None where nobody has measured it.
         accuracy_of: what it was measured on.
         score: which of the two: ``top-1`` or ``AP``.
     """
@@ -151,7 +151,7 @@ def _of_artifact(artifact: artifacts.Artifact, runtime: str, batches: Sequence[i
 def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, Any]:
     alpha = card.get("width_multiplier")
     try:
-        own = head(card["head"]) if "head" in card else None
+        own = head_of(card)
         table = cards.as_trained(network(card["network"]), card, Path(), alpha, own)
         macs = cost(layers_of(table, own, (size, size, card["input_shape"][2]), len(card["classes"]), alpha)).macs
     except UserError:
@@ -167,11 +167,11 @@ def _about(card: dict[str, Any], size: int, precision: str | None) -> dict[str, 
 
 
 def _accuracy(metrics: dict[str, Any]) -> dict[str, Any]:
-    score = "accuracy" if "accuracy" in metrics else "ap"
+    name, score = cards.score_in(metrics)
     return {
         "accuracy": metrics.get(score),
         "accuracy_of": f"{metrics['images']:,} evaluation images" if metrics.get("images") else None,
-        "score": "AP" if "ap" in metrics else "top-1",
+        "score": "top-1" if score == "accuracy" else name,
     }
 
 

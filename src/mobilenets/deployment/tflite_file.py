@@ -157,6 +157,7 @@ def _activate(file: File, op: Op, source: int) -> None:
         "relu6": ("RELU6", None),
         "hard_swish": ("HARD_SWISH", schema.HardSwishOptionsT()),
         "gelu": ("GELU", schema.GeluOptionsT()),
+        "sigmoid": ("LOGISTIC", None),
     }[op.activation]
     file.operator(code, [source], file.result(op, False), options)
 

@@ -16,7 +16,6 @@ from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor
 
 COLOURS = 64  # images
-NAMES = {"accuracy": "accuracy", "ap": "AP"}
 # Rounding apart a float32 file computes what the model does, and one with weights in half precision nearly so; a file
 # that differs more is broken, even if it happens to be as accurate.
 CLOSE = {"float32": 1e-3, "float16": 0.1}
@@ -28,8 +27,8 @@ class Truth:
 
     Attributes:
         judge: of the task, which knows the evaluation set.
-        expected: what the model says of its images (images, classes): probabilities, or of a detector how sure it is
-            that each class is there.
+        expected: what the model says of its images (images, values): probabilities; of a detector how sure it is that
+            each class is there; of a segmenter the probabilities at some places.
         metrics: of the model.
         colours: uint8 (images, height, width, 3).
         expected_colours: what the model says of them.
@@ -102,7 +101,7 @@ def measured(path: Path, variant: Variant, truth: Truth, threads: int | None) ->
 
 
 def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
-    """How far what a file says (images, classes) is from what the model does."""
+    """How far what a file says (images, values) is from what the model does."""
     difference = np.abs(expected - measured)
     return {
         "images": len(expected),
@@ -114,13 +113,12 @@ def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
 
 def objection(truth: Truth, entry: dict[str, Any], variant: Variant, max_drop: float) -> str | None:
     """Why a file must not ship; None where it may."""
-    score = truth.judge.score
+    name, score = cards.score_in(truth.metrics)
     before, after = truth.metrics[score], entry["metrics"][score]
     drop = (before - after) * 100
     if drop > max_drop + 1e-6:  # as far as float64 can tell
         return (
-            f"{NAMES[score]} fell by {drop:.2f} points (from {before:.2%} to {after:.2%}) where --max-drop allows "
-            f"{max_drop:g}"
+            f"{name} fell by {drop:.2f} points (from {before:.2%} to {after:.2%}) where --max-drop allows {max_drop:g}"
         )
     allowed = CLOSE.get(variant.precision)
     for where, key in (("", "max_difference"), (" on coloured squares", "colours_max_difference")):

@@ -22,8 +22,8 @@ from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import TARGETS, Variant, Writer, variants
 from mobilenets.deployment.worker import Worker, added
 from mobilenets.errors import UserError
-from mobilenets.models.detector import classes_of
 from mobilenets.models.elastic import Elastic, Member
+from mobilenets.models.tasks import classes_of
 from mobilenets.selection import table
 
 ROUNDS, SECONDS = 5, 0.2

@@ -26,7 +26,7 @@ from mobilenets.selection.grid_report import render
 from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import require_elastic, train
-from mobilenets.training.detect import train_detector
+from mobilenets.training.dense import train_dense
 from mobilenets.training.fit_boxes import usual_rate
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
@@ -72,7 +72,7 @@ def train_to_budget(
     ``out/stages``, so that another budget can be tried: ``mobilenets choose out/stages/elastic``.
 
     Args:
-        data: see `mobilenets.training.classify.train`, or with a head `mobilenets.training.detect.train_detector`;
+        data: see `mobilenets.training.classify.train`, or with a head `mobilenets.training.dense.train_dense`;
             likewise the arguments not named here.
         out: the model directory to write.
         network: the table.
@@ -154,7 +154,7 @@ def _training(head: Head | None) -> Callable[..., Any]:
     """`mobilenets.training.classify.train`, or the same of detectors."""
 
     def run(data: BoxData, out: Path, network: Network, *others: Any, **options: Any) -> None:
-        train_detector(data, out, network, head, *others, **options)
+        train_dense(data, out, network, head, *others, **options)
 
     return run if head else train
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Head, Network
+from mobilenets.architectures import AnyHead, Network, SegmentationHead
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import evaluate_model, publish
 from mobilenets.evaluation.inference import predictor
@@ -84,6 +85,8 @@ def train(
     several = len(members) > 1
     if settings.mosaic:
         raise UserError("--mosaic is for detectors; leave it out, or give --task detect")
+    if settings.dice:
+        raise UserError("--dice is for segmenters; leave it out, or give --task segment")
     if settings.freeze and weights is None:
         raise UserError("--freeze trains the head alone, so it needs --weights to start from")
     settings_used = settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))}
@@ -147,7 +150,7 @@ def listed(values: Any) -> list:
     return sorted(set(values)) if isinstance(values, Sequence) else [values]
 
 
-def require_elastic(network: Network, settings: Settings, head: Head | None = None) -> None:
+def require_elastic(network: Network, settings: Settings, head: AnyHead | None = None) -> None:
     """Checks that a network can be trained for several widths or resolutions, as the settings ask.
 
     Raises:
@@ -155,6 +158,8 @@ def require_elastic(network: Network, settings: Settings, head: Head | None = No
     """
     if not network.pool and head is None:
         raise UserError(f"{network.title}: its dense layers fit one resolution; give one --alpha and one --size")
+    if isinstance(head, SegmentationHead):
+        raise UserError("segmenters are trained for one width and one resolution; give one --alpha and one --size")
     if network.channels:
         raise UserError("--weights: of a pruned model no narrower network can be made; give one --alpha and one --size")
     for option, given in (("--freeze", settings.freeze), ("--ema", settings.ema), ("--patience", settings.patience)):
@@ -215,7 +220,7 @@ def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) ->
 
 
 def describe(
-    data: ImageData | BoxData,
+    data: ImageData | BoxData | MaskData,
     settings: Settings,
     weights: Path | str | None,
     result: Result,

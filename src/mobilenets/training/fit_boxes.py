@@ -10,8 +10,9 @@ from mobilenets.evaluation.detection import measure_boxes
 from mobilenets.evaluation.detector import BATCH, found_in
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
-from mobilenets.models.detector import in_head, raw_model
+from mobilenets.models.detector import raw_model
 from mobilenets.models.elastic import Member
+from mobilenets.models.tasks import in_head
 from mobilenets.training.box_batches import box_batches
 from mobilenets.training.box_losses import loss_of
 from mobilenets.training.checkpoint import State
@@ -29,6 +30,7 @@ UNUSED = {
     "mixup": "--mixup",
     "class_weights": "--class-weights",
     "cache_features": "--cache-features",
+    "dice": "--dice",
     "teaching": "--teaching",
     "temperature": "--temperature",
     "hint": "--hint",

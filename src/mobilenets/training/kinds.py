@@ -1,4 +1,4 @@
-"""What differs between classifiers and detectors, wherever both are trained, compressed or measured alike."""
+"""What differs between tasks, wherever their models are trained, compressed or measured alike."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,21 +10,32 @@ from typing import Any, Protocol
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.architectures import Head, head
+from mobilenets.architectures import AnyHead, Head, SegmentationHead, head_of
 from mobilenets.data import ImageData
+from mobilenets.data.box_augment_sheet import augmented_sheet
 from mobilenets.data.box_loader import BoxBatches, BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.loader import EvaluationBatches
+from mobilenets.data.mask_augment_sheet import augmented_mask_sheet
+from mobilenets.data.mask_loader import MaskBatches, MaskEvaluationBatches
+from mobilenets.data.masks import MaskData
+from mobilenets.errors import UserError
 from mobilenets.evaluation import measure
+from mobilenets.evaluation import segmenter as segmenters
 from mobilenets.evaluation.detection import measure_boxes
-from mobilenets.evaluation.detector import BATCH, detection_data, evaluate_detector, found_in
-from mobilenets.evaluation.evaluate import evaluate_model, evaluation_data
+from mobilenets.evaluation.detector import BATCH, evaluate_detector, found_in
+from mobilenets.evaluation.evaluate import evaluate_model
 from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.evaluation.known import data_of
+from mobilenets.evaluation.segmenter import evaluate_segmenter, tally
 from mobilenets.models import keras
-from mobilenets.training.box_batches import box_batches
+from mobilenets.training import fit_boxes, fit_masks
+from mobilenets.training.box_batches import box_augment, box_batches
 from mobilenets.training.fit import fit, training_batches
-from mobilenets.training.fit_boxes import UNUSED, fit_detector, usual_rate
+from mobilenets.training.fit_boxes import fit_detector
+from mobilenets.training.fit_masks import fit_segmenter
 from mobilenets.training.loop import Result
+from mobilenets.training.mask_batches import mask_augment, mask_batches
 from mobilenets.training.optimizer import peak_rate
 from mobilenets.training.settings import Settings
 
@@ -41,7 +52,7 @@ class Kind(Protocol):
             that of an epoch.
         unused: what the card says of training that means nothing to such models.
         data: what they are trained and evaluated on.
-        head: a detector's, or None.
+        head: a detector's or segmenter's, or None.
         fit: trains a model, as `mobilenets.training.fit.fit` does.
     """
 
@@ -49,10 +60,10 @@ class Kind(Protocol):
     unused: tuple[str, ...]
 
     @property
-    def data(self) -> ImageData | BoxData: ...
+    def data(self) -> ImageData | BoxData | MaskData: ...
 
     @property
-    def head(self) -> Head | None: ...
+    def head(self) -> AnyHead | None: ...
 
     @property
     def fit(self) -> Callable[..., Result]: ...
@@ -117,15 +128,27 @@ class Classifiers:
 
 @dataclass(frozen=True)
 class Detectors:
-    """Detectors; see `Kind`."""
+    """Detectors; attributes besides those of `Kind`:
+
+    Attributes:
+        refused: settings that mean nothing to them, and their options.
+    """
 
     data: BoxData
     head: Head
 
-    score, unused, fit = "ap", (*UNUSED, "teacher"), staticmethod(fit_detector)
+    score, fit = "ap", staticmethod(fit_detector)
+    refused = fit_boxes.UNUSED
+    unused = (*refused, "teacher")
 
     def rate(self, settings: Settings) -> float:
-        return usual_rate(settings)
+        return fit_boxes.usual_rate(settings)
+
+    def require(self) -> None:
+        """Checks that there is something to learn and to measure on; raises UserError where not."""
+        for split, purpose, advice in _parts(self.data):
+            if not split.objects:
+                raise UserError(f"{self.data.source}: no object is left to {purpose}; {advice}")
 
     def shown(self, settings: Settings, size: int) -> Iterator[np.ndarray]:
         return _some(box_batches(self.data, _fitting(settings, self.data), size).epoch(settings.epochs))
@@ -142,6 +165,52 @@ class Detectors:
     def evaluate(self, model: keras.Model, out: Path, size: int) -> dict[str, Any]:
         return evaluate_detector(predictor(model), self.data, out, size)
 
+    def draw(self, path: Path, settings: Settings, size: int) -> None:
+        """Draws some images as they are trained on, with what is told of them."""
+        augmented_sheet(self.data, path, size, box_augment(self.data, settings), settings.seed)
+
+
+@dataclass(frozen=True)
+class Segmenters:
+    """Segmenters; attributes as those of `Detectors`."""
+
+    data: MaskData
+    head: SegmentationHead
+
+    score, fit = "miou", staticmethod(fit_segmenter)
+    refused = fit_masks.UNUSED
+    unused = (*refused, "teacher")
+
+    def rate(self, settings: Settings) -> float:
+        return fit_masks.usual_rate(settings)
+
+    def require(self) -> None:
+        """As that of `Detectors`."""
+        for split, purpose, advice in _parts(self.data):
+            if not len(split):
+                raise UserError(f"{self.data.source}: no image is left to {purpose}; {advice}")
+        if len(self.data.classes) < 2:
+            raise UserError(f"{self.data.source}: has one class, so there is nothing to tell apart; mark a second one")
+
+    def shown(self, settings: Settings, size: int) -> Iterator[np.ndarray]:
+        return _some(mask_batches(self.data, _fitting(settings, self.data), size).epoch(settings.epochs))
+
+    def looked_at(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        split = self.data.train.some(LOOKED_AT)
+        return _whole(MaskBatches(split, size, min(TOGETHER, len(split)), seed=1).epoch(0))
+
+    def measure(self, model: keras.Model, size: int) -> dict[str, Any]:
+        batches = MaskEvaluationBatches(self.data.val, size, segmenters.BATCH)
+        found = segmenters.found_in(predictor(model), batches, self.data.val)
+        return tally(found, self.data.val, self.data.classes).metrics()
+
+    def evaluate(self, model: keras.Model, out: Path, size: int) -> dict[str, Any]:
+        return evaluate_segmenter(predictor(model), self.data, out, size)
+
+    def draw(self, path: Path, settings: Settings, size: int) -> None:
+        """As that of `Detectors`."""
+        augmented_mask_sheet(self.data, path, size, mask_augment(self.data, settings), settings.seed)
+
 
 def kind_of(card: dict[str, Any]) -> Kind:
     """The models of a card's task, with the data that it names.
@@ -150,11 +219,25 @@ def kind_of(card: dict[str, Any]) -> Kind:
         UserError: the data cannot be had.
     """
     if card["task"] == cards.DETECT:
-        return Detectors(detection_data(card), head(str(card.get("head"))))
-    return Classifiers(evaluation_data(card), cards.crop(card))
+        return Detectors(data_of(card), head_of(card))
+    if card["task"] == cards.SEGMENT:
+        return Segmenters(data_of(card), head_of(card))
+    return Classifiers(data_of(card), cards.crop(card))
 
 
-def _fitting(settings: Settings, data: ImageData | BoxData) -> Settings:
+def dense(data: BoxData | MaskData, head: Head | SegmentationHead) -> Detectors | Segmenters:
+    """Detectors or segmenters, as the data asks for."""
+    return Segmenters(data, head) if isinstance(data, MaskData) else Detectors(data, head)
+
+
+def _parts(data: BoxData | MaskData) -> tuple[tuple[Any, str, str], ...]:
+    return (
+        (data.train, "train on", "take a --val-fraction below 1"),
+        (data.val, "measure on", "take a larger --val-fraction"),
+    )
+
+
+def _fitting(settings: Settings, data: ImageData | BoxData | MaskData) -> Settings:
     return replace(settings, batch_size=min(settings.batch_size, len(data.train)))
 
 

@@ -1,12 +1,14 @@
 """Optimizer and learning-rate schedule."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mobilenets.models import keras
 from mobilenets.training.settings import Settings
 
 RATES = {"adamw": 0.004, "sgd": 0.3}  # for 128 images a step, from random weights
 DECAYS = {"adamw": 0.05, "sgd": 0.002}
+POWER = 0.9  # of the schedule poly
 
 
 def peak_rate(settings: Settings, from_weights: bool = False) -> float:
@@ -27,7 +29,7 @@ def make_optimizer(
     passes: int = 1,
     tied: Sequence[Sequence[str]] = (),
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer for ``variables``: linear warm-up, then a cosine to 0 at the last step.
+    """Makes the optimizer for ``variables``: linear warm-up, then ``settings.schedule`` to 0 at the last step.
 
     Weight decay leaves out biases, batch normalization and depthwise kernels (V1 paper, section 3.3: there are
     so few parameters in them that decay hurts).
@@ -44,12 +46,14 @@ def make_optimizer(
     total = max(2, steps * settings.epochs) * passes  # the schedule counts them one by one
     warmup = min(round(settings.warmup_epochs * steps) * passes, total - 1)
     peak = (rate or peak_rate(settings)) * passes  # Keras takes the mean of them
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else peak,
-        decay_steps=total - warmup,
-        warmup_target=peak if warmup else None,
-        warmup_steps=warmup,
-    )
+    schedule = _Poly(peak, warmup, total)
+    if settings.schedule == "cosine":
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else peak,
+            decay_steps=total - warmup,
+            warmup_target=peak if warmup else None,
+            warmup_steps=warmup,
+        )
     decay = settings.weight_decay if settings.weight_decay is not None else DECAYS[settings.optimizer]
     common = {
         "learning_rate": schedule,
@@ -86,6 +90,22 @@ def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
 def _block(layer: keras.Layer) -> str:
     block = layer.name.split("_")[0]
     return "level" if block.startswith("level") else block  # a detector's maps share weights
+
+
+class _Poly(keras.optimizers.schedules.LearningRateSchedule):
+    """Grows from 0 to ``peak`` in ``warmup`` steps, then falls as (1 - done) ^ 0.9 to 0 after ``total`` steps."""
+
+    def __init__(self, peak: float, warmup: int, total: int) -> None:
+        self._peak, self._warmup, self._total = peak, warmup, total
+
+    def __call__(self, step) -> Any:
+        step = keras.ops.cast(step, "float32")
+        left = keras.ops.clip((self._total - step) / (self._total - self._warmup), 0.0, 1.0)
+        grown = keras.ops.minimum(step / max(1, self._warmup), 1.0) if self._warmup else 1.0
+        return self._peak * grown * left**POWER
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self._peak, "warmup": self._warmup, "total": self._total}
 
 
 class _Own:

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Head, Network
+from mobilenets.architectures import Head, Network, SegmentationHead
 from mobilenets.data.imagenet import class_names
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import sha256
 from mobilenets.models import keras
 from mobilenets.models.port_detector import port_detector
+from mobilenets.models.port_segmenter import port_segmenter
 from mobilenets.models.porting import port
 from mobilenets.models.saving import save_model
 from mobilenets.models.sources import NORMALIZATIONS, source_of
@@ -65,11 +66,11 @@ def write_ported(
     return _write(model, out, card, source, path)
 
 
-def write_ported_detector(
+def write_ported_dense(
     path: Path | str,
     out: Path | str,
     network: Network,
-    head: Head,
+    head: Head | SegmentationHead,
     source: str,
     width_multiplier: float = 1.0,
     size: int | None = None,
@@ -79,10 +80,11 @@ def write_ported_detector(
     overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Ports a checkpoint of a detector into a model directory.
+    """Ports a checkpoint of a detector or a segmenter into a model directory.
 
-    torchvision stretches images to the square as we do, but bilinearly whatever their size; we average where they
-    shrink. So what is found in larger images differs; in those of just that size it is the same.
+    torchvision stretches images to the square for detectors as we do, but bilinearly whatever their size; we average
+    where they shrink. So what is found in larger images differs; in those of just that size it is the same. For
+    segmenters it brings the shorter side to 520 pixels.
 
     Args:
         path: ``.pth``, ``.pt`` or ``.safetensors``.
@@ -91,10 +93,10 @@ def write_ported_detector(
         head: that the file holds.
         source: the program that wrote it: torchvision.
         width_multiplier: of the file.
-        size: pixels of the side of the square images; None takes 320.
+        size: pixels of the side of the square images; None takes 320, of a segmenter 256.
         normalization: ``imagenet`` or ``inception``, where the weights expect another than the source's usual.
-        classes: a file with one class name a line, without background; None takes COCO's where there are 90 labels,
-            else numbers.
+        classes: a file with one class name a line, of a detector without background; None takes COCO's where a
+            detector has 90 labels, VOC's where a segmenter has 21, else numbers.
         overwrite: replace the model that ``out`` holds.
         command: as the user typed it, for the card.
 
@@ -109,7 +111,8 @@ def write_ported_detector(
     program = source_of(source, network, head)
     _require_free(out, overwrite)
     names = _read_names(Path(classes)) if classes else None
-    model, network, names = port_detector(path, network, head, program, width_multiplier, size, normalization, names)
+    read = port_segmenter if isinstance(head, SegmentationHead) else port_detector
+    model, network, names = read(path, network, head, program, width_multiplier, size, normalization, names)
     card = cards.begin(network, width_multiplier, model.input_shape[1], names, command, head=head)
     return _write(model, out, card, source, path)
 

@@ -51,6 +51,8 @@ class Reporter:
         row = state.history[-1]
         if "accuracy" in row:
             figures = f"accuracy {row['accuracy']:7.2%}  evaluation {row['val_accuracy']:7.2%}"
+        elif "val_miou" in row:
+            figures = f"mIoU {row['val_miou']:7.2%}  pixels {row['val_pixel_accuracy']:7.2%}"
         else:
             figures = f"AP {row['val_ap']:7.2%}  AP50 {row['val_ap50']:7.2%}"
         self.console.print(

@@ -6,9 +6,10 @@ from typing import Any
 from mobilenets.errors import UserError
 
 OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "poly")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CROPS = ("auto", "none", "pad", "resized")
-CLASSIFIER_IMAGES, DETECTOR_IMAGES = 64, 8  # a step, where nobody says
+CLASSIFIER_IMAGES, DETECTOR_IMAGES, SEGMENTER_IMAGES = 64, 8, 8  # a step, where nobody says
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Settings:
         learning_rate: its peak; None takes 0.3 (sgd) or 0.004 (adamw) for 128 images a step, in proportion (sgd)
             or by the square root (adamw) for other batches, and a tenth of it from starting weights.
         weight_decay: decoupled, on the convolution and dense kernels only; None takes 0.002 (sgd) or 0.05 (adamw).
-        warmup_epochs: epochs in which the rate grows from 0; a cosine to 0 follows.
+        warmup_epochs: epochs in which the rate grows from 0; then it falls to 0.
+        schedule: how it falls: ``cosine``, or ``poly``, (1 - done)^0.9 (DeepLab, arXiv 1606.00915, section 4.1.1).
         label_smoothing: share of each label spread over all classes, in [0, 1).
         flip: mirror images at random; None asks the data set.
         crop: ``resized`` (random part of the image, scaled), ``pad`` (shifted by up to a sixteenth; with an eighth
@@ -35,11 +37,13 @@ class Settings:
         mixup: parameter of MixUp's Beta distribution (arXiv 1710.09412), 0 for none.
         mosaic: of a detector: probability that four images are put together (arXiv 2004.10934), 0..1. It pays in long
             runs, and slows down short ones.
+        dice: of a segmenter: share of Dice's loss (arXiv 1606.04797) beside cross-entropy's, 0..1.
         ema: use an exponential moving average of the weights, over about a twentieth of the run. Off by default:
             the cosine brings the rate to 0, so the last weights hardly move, and while the rate is high the
             average does not fit the statistics of batch normalization, which makes early epochs look like chance.
         class_weights: weigh images so that each class counts alike; None does so when the largest class has
-            more than twice the images of the smallest.
+            more than twice the images of the smallest. Of a segmenter: weigh the pixels of rare classes more; None
+            does not.
         patience: stop after so many epochs without a better accuracy on the evaluation set and keep the best;
             None trains to the end and keeps the last, so that the evaluation set has no say in the training.
         precision: ``float32``, ``bfloat16`` or ``float16`` (both mixed with float32 weights), or ``auto``:
@@ -61,6 +65,7 @@ class Settings:
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_epochs: float = 1.0
+    schedule: str = "cosine"
     label_smoothing: float = 0.1
     flip: bool | None = None
     crop: str = "auto"
@@ -68,6 +73,7 @@ class Settings:
     magnitude: float = 5.0
     mixup: float = 0.0
     mosaic: float = 0.0
+    dice: float = 0.0
     ema: bool = False
     class_weights: bool | None = None
     patience: int | None = None
@@ -84,6 +90,7 @@ class Settings:
         _require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
         _require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
         _require(self.optimizer in OPTIMIZERS, "--optimizer", f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
+        _require(self.schedule in SCHEDULES, "--schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
         _require(self.crop in CROPS, "--crop", f"one of {', '.join(CROPS)}", self.crop)
         _require(self.precision in PRECISIONS, "--precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         rate, decay = self.learning_rate, self.weight_decay
@@ -95,6 +102,7 @@ class Settings:
         _require(0 <= self.magnitude <= 10, "--magnitude", "from 0 to 10", self.magnitude)
         _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
         _require(0 <= self.mosaic <= 1, "--mosaic", "from 0 to 1", self.mosaic)
+        _require(0 <= self.dice <= 1, "--dice", "from 0 to 1", self.dice)
         _require(self.patience is None or self.patience >= 1, "--patience", "at least 1", self.patience)
         _require(0 < self.layer_decay <= 1, "--layer-decay", "greater than 0 and at most 1", self.layer_decay)
         _require(0 < self.temperature < float("inf"), "--temperature", "greater than 0", self.temperature)

@@ -1,4 +1,4 @@
-"""The whole of ``mobilenets train --task detect``: data and settings in, a model directory out."""
+"""The whole of ``mobilenets train --task detect`` or ``segment``: data and settings in, a model directory out."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,34 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import DETECTION_SIZE, Head, Network
-from mobilenets.data.box_augment_sheet import augmented_sheet
+from mobilenets.architectures import Head, Network, SegmentationHead, said_of
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import evaluate_detector
 from mobilenets.evaluation.evaluate import publish
-from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
-from mobilenets.models.detector import detector
 from mobilenets.models.elastic import Elastic, save_statistics
 from mobilenets.models.saving import save_model
+from mobilenets.models.tasks import built
 from mobilenets.models.weights import as_trained, start_from
-from mobilenets.training.box_batches import box_augment
 from mobilenets.training.calibrated import calibrate
 from mobilenets.training.classify import describe, finish, listed, prepare, require_elastic, require_epoch
-from mobilenets.training.fit_boxes import UNUSED, fit_detector, usual_rate
-from mobilenets.training.kinds import Detectors
+from mobilenets.training.kinds import dense
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 PICTURE = 160  # pixels of the side of a training image in the report, at most
+TOLD = {"ap": ("ap50", "AP50"), "miou": ("miou", "mIoU")}  # how good a model is said to be, by what it is compared by
 
 
-def train_detector(
-    data: BoxData,
+def train_dense(
+    data: BoxData | MaskData,
     out: Path | str,
     network: Network,
-    head: Head,
+    head: Head | SegmentationHead,
     width_multiplier: float | Sequence[float] = 1.0,
     size: int | Sequence[int] | None = None,
     settings: Settings | None = None,
@@ -46,22 +43,22 @@ def train_detector(
     command: str = "",
     data_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains a detector and writes its model directory.
+    """Trains a detector or a segmenter, whichever the data is for, and writes its model directory.
 
     Given several widths or resolutions, it trains one set of weights for all of them; see
     `mobilenets.training.classify.train`.
 
     Args:
-        data: of `mobilenets.data.box_folder.load_boxes`.
+        data: of `mobilenets.data.box_folder.load_boxes` or `mobilenets.data.mask_folder.load_masks`.
         out: the directory to write; it must not hold a model yet, unless ``overwrite``.
         network: of `mobilenets.architectures`.
-        head: of `mobilenets.architectures.HEADS`.
+        head: of `mobilenets.architectures.HEADS`, or, with masks, of `mobilenets.architectures.segmentation_head`.
         width_multiplier: alpha > 0, or several.
         size: pixels of the side of the square that images are stretched to, or several; None takes those of the data
-            set, or 320.
+            set, or 320; of a segmenter 256.
         settings: how to train; None takes the defaults, and 8 images a step. Without a learning rate, SGD's is 0.05 for
             8 images, in proportion for others.
-        weights: a ``.keras`` file or model directory to start from, of a classifier or a detector, or ``imagenet``.
+        weights: a ``.keras`` file or model directory to start from, of a classifier or such a model, or ``imagenet``.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: remove what ``out`` holds of an earlier model.
         tensorboard: write logs to ``out/tensorboard``.
@@ -77,26 +74,27 @@ def train_detector(
             last case the model of the last good epoch has been written.
     """
     settings, out = settings or Settings(batch_size=DETECTOR_IMAGES), Path(out)
-    for name, option in UNUSED.items():
+    kind, task = dense(data, head), cards.task_with(head)
+    for name, option in kind.refused.items():
         if getattr(settings, name) != getattr(Settings(), name):
-            raise UserError(f"{option} is for classifiers; leave it out with --task detect")
+            raise UserError(f"{option} is for other models; leave it out with --task {task}")
     if settings.freeze and weights is None:
         raise UserError("--freeze trains the head alone, so it needs --weights to start from")
-    if not data.train.objects:
-        raise UserError(f"{data.source}: no object is left to train on; take a --val-fraction below 1")
-    if not data.val.objects:
-        raise UserError(f"{data.source}: no object is left to measure on; take a larger --val-fraction")
-    alphas, sizes = listed(width_multiplier), listed(size or data.native_size or DETECTION_SIZE)
+    kind.require()
+    usual = cards.usual_size(network, head)
+    if task == cards.DETECT:
+        usual = data.native_size or usual
+    alphas, sizes = listed(width_multiplier), listed(size or usual)
     width_multiplier, size = alphas[-1], sizes[-1]
     members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
     several = len(members) > 1
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
     if settings.learning_rate is None and settings.optimizer == "sgd":
-        settings = replace(settings, learning_rate=usual_rate(settings))
+        settings = replace(settings, learning_rate=kind.rate(settings))
     config = {
-        "task": cards.DETECT,
+        "task": task,
         "network": network.name,
-        "head": head.name,
+        **said_of(head),
         "alpha": alphas if several else width_multiplier,
         "size": sizes if several else size,
         "weights": str(weights) if weights else None,
@@ -109,7 +107,7 @@ def train_detector(
     network = as_trained(network, weights, width_multiplier, head) if weights else network
     if several:
         require_elastic(network, settings, head)
-    model = detector(network, head, (size, size, 3), len(data.classes), width_multiplier)
+    model = built(network, head, (size, size, 3), len(data.classes), width_multiplier)
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)
@@ -118,22 +116,22 @@ def train_detector(
         return Reporter(epochs, steps, quiet)
 
     logs = out / "tensorboard" if tensorboard else None
-    elastic = (network, head, members) if several else None
-    result = fit_detector(model, data, settings, out, state, reporter, logs, bool(weights), elastic)
+    elastic = {"elastic": (network, head, members)} if several else {}
+    result = kind.fit(model, data, settings, out, state, reporter, logs, bool(weights), **elastic)
     require_epoch(result, settings, weights)
     card = cards.begin(network, width_multiplier, size, data.classes, command, head=head)
     card |= describe(data, settings, weights, result, data_options)
-    for name in UNUSED:
+    for name in kind.refused:
         del card["training"][name]
     if several:
         made = Elastic(model, network, width_multiplier, {}, head)
         with reporter(0, 0) as report:
-            card["elastic"] = {"members": calibrate(made, members, Detectors(data, head), settings, report.count)}
+            card["elastic"] = {"members": calibrate(made, members, kind, settings, report.count)}
         save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
-    card["metrics"] = evaluate_detector(predictor(model), data, out, size)
-    sheet = out / "pictures" / "augmented.png"
-    augmented_sheet(data, sheet, min(size, PICTURE), box_augment(data, settings), settings.seed)
+    card["metrics"] = kind.evaluate(model, out, size)
+    kind.draw(out / "pictures" / "augmented.png", settings, min(size, PICTURE))
     publish(out, card)
-    finish(out, result, f"AP50 {card['metrics']['ap50']:.1%}", settings, weights)
+    figure, title = TOLD[kind.score]
+    finish(out, result, f"{title} {card['metrics'][figure]:.1%}", settings, weights)
     return card
