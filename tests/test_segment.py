@@ -320,6 +320,48 @@ def test_files_are_benchmarked(exported, cli):
     assert found["model.tflite", "litert"] == found["model.keras", "keras"] == "mIoU"
 
 
+def weights_of(model) -> dict[str, list[np.ndarray]]:
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+@pytest.mark.parametrize("classes", [tuple(CLASSES), ("background", "cat", "dog")])
+def test_weights_of_a_segmenter_are_what_another_begins_with(trained, classes):
+    from mobilenets.architectures import network, segmentation_head
+    from mobilenets.models.saving import load_model
+    from mobilenets.models.segmenter import segmenter
+    from mobilenets.models.weights import start_from
+
+    table = network("v1")
+    # Another output stride has the same weights.
+    model = segmenter(table, segmentation_head("lraspp", 8), (96, 96, 3), 3, 0.25)
+    before, known = weights_of(model), weights_of(load_model(trained))
+    start_from(model, trained, classes, table, 0.25)
+    for name, values in weights_of(model).items():
+        told = name in ("fine", "coarse") and classes != tuple(CLASSES)
+        for value, expected in zip(values, (before if told else known)[name], strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("head", ["lraspp", "deeplabv3_plus"])
+def test_weights_of_a_classifier_are_what_a_segmenter_begins_with(head, tmp_path):
+    from mobilenets.architectures import network, segmentation_head
+    from mobilenets.models.builder import classifier
+    from mobilenets.models.saving import save_model
+    from mobilenets.models.segmenter import segmenter
+    from mobilenets.models.tasks import in_head
+    from mobilenets.models.weights import start_from
+
+    table = network("v1")
+    source = classifier(table, (64, 64, 3), 5, 0.25)
+    save_model(source, tmp_path / "model.keras")
+    model = segmenter(table, segmentation_head(head), (64, 64, 3), 3, 0.25)
+    before, known = weights_of(model), weights_of(source)
+    start_from(model, tmp_path / "model.keras", tuple(CLASSES), table, 0.25)
+    for name, values in weights_of(model).items():
+        for value, expected in zip(values, (before if in_head(name) else known)[name], strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
 @pytest.mark.backend
 @pytest.mark.parametrize("head", ["lraspp", "deeplabv3_plus"])
 def test_a_segmenter_is_trained_and_loaded_on_every_backend(tmp_path, head):

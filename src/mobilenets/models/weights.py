@@ -34,10 +34,10 @@ def start_from(
     """Copies the weights of a ``.keras`` file or a model directory into ``model``, layer by layer, by name.
 
     The head is copied too where it tells the same classes apart; otherwise it keeps its random weights. Of a detector's
-    head everything is that fits, but for what tells classes apart where they are others.
+    or a segmenter's head everything is that fits, but for what tells classes apart where they are others.
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; changed in place.
+        model: of `mobilenets.models.tasks.built`; changed in place.
         path: where the weights are, or ``imagenet``.
         classes: that ``model`` tells apart.
         network: of ``model``.
@@ -57,7 +57,7 @@ def start_from(
     found = {layer.name: layer for layer in source.layers if layer.weights}
     directory = path if path.is_dir() else path.parent
     same_classes = not (directory / CARD).is_file() or tuple(read_card(directory)["classes"]) == classes
-    copied_head, detects = False, len(model.output_shape) == 3
+    copied_head, dense = False, len(model.output_shape) > 2  # a detector or a segmenter
     for layer in model.layers:
         if not layer.weights:
             continue
@@ -69,13 +69,18 @@ def start_from(
             copied_head = same_classes and not problem
             if not copied_head:
                 continue
-        elif detects and in_head(layer.name):
-            if problem or (layer.name.endswith("_scores") and not same_classes):
+        elif dense and in_head(layer.name):
+            if problem or (_tells_classes(layer, len(classes)) and not same_classes):
                 continue
         elif problem:
             raise UserError(f"{path}: {problem}; train with the same --net and --alpha as those weights")
         layer.set_weights(values)
     return copied_head
+
+
+def _tells_classes(layer: keras.Layer, classes: int) -> bool:
+    """Whether a layer of a detector's or a segmenter's head says which class something is."""
+    return layer.name.endswith("_scores") or (layer.name in ("fine", "coarse") and layer.filters == classes)
 
 
 def _mismatch(layer: keras.Layer, values: list[np.ndarray], present: bool) -> str:
