@@ -98,13 +98,13 @@ def quick_compression(monkeypatch: pytest.MonkeyPatch) -> None:
     from mobilenets.deployment.latency import interleaved
 
     module = importlib.import_module("mobilenets.training.kinds")
-    whole = module.evaluation_data
+    whole = module.data_of
 
     def quarter(*arguments: Any) -> Any:
         data = whole(*arguments)
         return replace(data, train=data.train.some(320))
 
-    monkeypatch.setattr(module, "evaluation_data", quarter)
+    monkeypatch.setattr(module, "data_of", quarter)
     monkeypatch.setattr(verify, "measure_latency", short_latency)
     monkeypatch.setattr(compress_table, "interleaved", functools.partial(interleaved, rounds=1, seconds=0.02))
 

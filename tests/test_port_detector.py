@@ -368,7 +368,8 @@ def test_a_model_directory_of_coco(coco, ported, images, tmp_path):
     assert (card["task"], card["network"], card["head"]) == ("detect", "v3_large_reduced", "ssdlite")
     assert card["classes"] == list(coco_classes().values())
     assert card["input_shape"] == list(SHAPE)
-    assert card["conventions"] == {"padding": "symmetric", "epsilon": 1e-3, "mean": [127.5], "std": [127.5]}
+    known = {"padding": "symmetric", "epsilon": 1e-3, "mean": [127.5], "std": [127.5], "dilated_step": False}
+    assert card["conventions"] == known
     assert card["origin"]["program"] == "torchvision"
     np.testing.assert_array_equal(
         load_model(tmp_path / "run").predict_on_batch(images), ported.predict_on_batch(images)

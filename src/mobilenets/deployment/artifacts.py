@@ -157,7 +157,9 @@ def task_of(model: Path | str) -> str:
     found = find(model)
     with Worker(found.path, found.runtime) as worker:
         outputs = worker(np.zeros((1, *worker.about["input_shape"]), np.uint8))
-    return {3: cards.DETECT, 4: cards.SEGMENT}.get(outputs.ndim, cards.CLASSIFY)
+    if outputs.ndim == 4 and outputs.shape[3] == len(found.classes):
+        return cards.SEGMENT
+    return cards.DETECT if outputs.ndim == 3 else cards.CLASSIFY
 
 
 def find(path: Path | str) -> Artifact:
