@@ -22,6 +22,7 @@ import argparse
 import json
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from mobilenets.deployment.export import export
 from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.targets import Variant, Writer
 from mobilenets.deployment.worker import Worker
+from mobilenets.errors import UserError
 from mobilenets.evaluation.detection import measure_boxes, reported
 from mobilenets.evaluation.detector import BATCH, found_in
 from mobilenets.evaluation.inference import predictor
@@ -148,7 +150,8 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
     """Everything about a network with a head."""
     stages, directory = trained(name, form, runs, data), runs / f"{name}_{form}_{SIZE}"
     if not read_card(directory)["artifacts"]:
-        export(directory, TARGETS, ("float32", "int8"), max_drop=100)
+        with suppress(UserError):  # what was refused stands in the card, and is told below
+            export(directory, TARGETS, ("float32", "int8"), max_drop=100)
     card, model = read_card(directory), load_model(directory)
     kept = ("file", "runtime", "threads", "median_ms", "least_ms", "most_ms")
     times = benchmark(str(directory), Plan(runtimes=RUNTIMES, threads=(1, 2)))["rows"]

@@ -108,6 +108,27 @@ def test_other_images_are_measured_without_a_trace(trained, shapes, cli):
     assert (trained / "card.json").read_bytes() == before
 
 
+def test_classes_in_another_order_are_measured_alike(trained, shapes, cli, tmp_path):
+    """The same masks, with blue before red."""
+    shutil.copytree(shapes, tmp_path / "other")
+    for path in (tmp_path / "other").glob("*/masks/*.png"):
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.array([0, 2, 1], np.uint8)[mask])
+    (tmp_path / "other" / "classes.txt").write_text("background\nblue\nred\n")
+    found = {}
+    for data in (shapes, tmp_path / "other"):
+        status, out, err = cli("evaluate", trained, "--data", data, "--json")
+        assert status == 0, err
+        found[data] = json.loads(out)
+    one, other = found.values()
+    assert [row["class"] for row in other["per_class"]] == list(CLASSES)
+    assert one == other
+    (tmp_path / "other" / "classes.txt").write_text("background\nblue\ngreen\n")
+    status, _, err = cli("evaluate", trained, "--data", tmp_path / "other")
+    assert status == 2
+    assert "the model knows no green" in err
+
+
 def test_pixels_are_told_in_images_of_any_shape(trained, cli, tmp_path):
     image, mask = picture(np.random.default_rng(7), 300, 200, 4)
     paths = {"usual": image, "tiny": image[:16, :16], "strip": cv2.resize(image, (10_000, 50))}

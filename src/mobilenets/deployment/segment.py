@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.data.images import ImageError, decode
+from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.mask_drawing import draw_mask, mask_colour
 from mobilenets.data.masks import has_background
 from mobilenets.data.store import stretched
@@ -66,11 +66,11 @@ def segment_images(
             try:
                 if isinstance(output, str):
                     raise ImageError(output)
-                pixels = decode(path)
+                pixels = decode(path) if out or cut_out else None
+                width, height = dimensions(path) if pixels is None else pixels.shape[1::-1]
             except ImageError as error:
                 skipped.append({"file": str(path), "reason": str(error)})
                 continue
-            height, width = pixels.shape[:2]
             if not tiles:
                 check_maps(chosen.path, output[None], len(chosen.classes))
             found = output if tiles else class_map(output, width, height)

@@ -12,11 +12,10 @@ from mobilenets.data.box_folder import load_boxes
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData, BoxSplit
 from mobilenets.data.images import decode
-from mobilenets.data.names import some
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import draw_box_confusion, draw_pr, draw_worst
 from mobilenets.evaluation.detection import measure_boxes, worst_images
-from mobilenets.evaluation.evaluate import history, publish
+from mobilenets.evaluation.evaluate import history, loaded, places_in, publish, require_unchanged
 from mobilenets.evaluation.inference import Predict, predictor
 from mobilenets.evaluation.pictures import draw_curves
 from mobilenets.evaluation.suppression import final_boxes
@@ -109,23 +108,9 @@ def detection_data(card: dict[str, Any], source: str | None = None) -> BoxData:
     Raises:
         UserError: it cannot be loaded, has changed since training, or has a class that the model does not know.
     """
-    about = card.get("data") or {}
-    wanted = source or about.get("source")
-    if not wanted:
-        raise UserError("the card names no data to measure on; name some: mobilenets evaluate RUN --data FOLDER")
-    fraction = 1.0 if source else about.get("val_fraction", 0.2)
-    data = load_boxes(wanted, seed=about.get("seed", 0), val_fraction=fraction)
-    places = {name: index for index, name in enumerate(card["classes"])}
-    if strange := [name for name in data.classes if name not in places]:
-        raise UserError(
-            f"{data.source}: the model knows no {some(strange)}; its classes are {some(card['classes'], 5)}"
-        )
-    if source is None and data.fingerprint != about.get("fingerprint"):
-        raise UserError(
-            f"{wanted}: has changed since the model was trained, so images it was trained on might be among those "
-            f"to evaluate; restore it, or name the images to evaluate on with --data"
-        )
-    labels = np.array([places[name] for name in data.classes], np.int64)
+    data = loaded(card, source, load_boxes)
+    labels = np.array(places_in(data, card), np.int64)
+    require_unchanged(data, card, source)
     return replace(data, classes=tuple(card["classes"]), train=_told(data.train, labels), val=_told(data.val, labels))
 
 

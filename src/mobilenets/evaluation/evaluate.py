@@ -1,9 +1,10 @@
 """Measuring a classifier on an evaluation set, with pictures and report in its model directory."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,11 +13,14 @@ from mobilenets.data import ImageData, Split, load
 from mobilenets.data.imagenet import imagenet_classes
 from mobilenets.data.images import decode, fit
 from mobilenets.data.loader import evaluation_batches
+from mobilenets.data.names import some
 from mobilenets.errors import UserError
 from mobilenets.evaluation.classification import confident_mistakes, measure
 from mobilenets.evaluation.inference import Predict, predictor, probabilities
 from mobilenets.evaluation.pictures import draw_confusion, draw_curves, draw_mistakes
 from mobilenets.evaluation.report import render
+
+Data = TypeVar("Data")
 
 
 def evaluate_directory(directory: Path | str, source: str | None = None) -> dict[str, Any]:
@@ -98,18 +102,50 @@ def evaluation_data(card: dict[str, Any], source: str | None = None) -> ImageDat
     Raises:
         UserError: it cannot be loaded, has changed since training, or its classes differ.
     """
+    data = with_classes(loaded(card, source, load), card["classes"])
+    require_unchanged(data, card, source)
+    return data
+
+
+def loaded(card: dict[str, Any], source: str | None, read: Callable[..., Data]) -> Data:
+    """Loads the data that a card names, split as it was for training, or another set, all of it, with ``read``.
+
+    Raises:
+        UserError: it names none, or it cannot be loaded.
+    """
     about = card.get("data") or {}
     wanted = source or about.get("source")
     if not wanted:
         raise UserError("the card names no data to measure on; name some: mobilenets evaluate RUN --data FOLDER")
-    fraction = 1.0 if source else about.get("val_fraction", 0.2)
-    data = with_classes(load(wanted, seed=about.get("seed", 0), val_fraction=fraction), card["classes"])
+    return read(wanted, seed=about.get("seed", 0), val_fraction=1.0 if source else about.get("val_fraction", 0.2))
+
+
+def require_unchanged(data: Any, card: dict[str, Any], source: str | None) -> None:
+    """Checks that the data a card names, if no other ``source`` is, is what the model was trained with.
+
+    Raises:
+        UserError: it has changed.
+    """
+    about = card.get("data") or {}
     if source is None and data.fingerprint != about.get("fingerprint"):
         raise UserError(
-            f"{wanted}: has changed since the model was trained, so images it was trained on might be among those "
-            f"to evaluate; restore it, or name the images to evaluate on with --data"
+            f"{about['source']}: has changed since the model was trained, so images it was trained on might be among "
+            f"those to evaluate; restore it, or name the images to evaluate on with --data"
         )
-    return data
+
+
+def places_in(data: Any, card: dict[str, Any]) -> list[int]:
+    """For each class of data with boxes or masks its place among those of a model.
+
+    Raises:
+        UserError: it has a class that the model does not know.
+    """
+    places = {name: index for index, name in enumerate(card["classes"])}
+    if strange := [name for name in data.classes if name not in places]:
+        raise UserError(
+            f"{data.source}: the model knows no {some(strange)}; its classes are {some(card['classes'], 5)}"
+        )
+    return [places[name] for name in data.classes]
 
 
 def with_classes(data: ImageData, classes: list[str]) -> ImageData:

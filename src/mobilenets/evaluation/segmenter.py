@@ -11,10 +11,9 @@ from mobilenets import card as cards
 from mobilenets.data.images import decode
 from mobilenets.data.mask_folder import load_masks
 from mobilenets.data.mask_loader import MaskEvaluationBatches
-from mobilenets.data.masks import IGNORE, MaskData, MaskSplit
-from mobilenets.data.names import some
+from mobilenets.data.masks import MaskData, MaskSplit
 from mobilenets.errors import UserError
-from mobilenets.evaluation.evaluate import history, publish
+from mobilenets.evaluation.evaluate import history, loaded, places_in, publish, require_unchanged
 from mobilenets.evaluation.inference import Predict, predictor
 from mobilenets.evaluation.mask_pictures import draw_mask_confusion, draw_worst_masks
 from mobilenets.evaluation.pictures import draw_curves
@@ -136,32 +135,13 @@ def segmentation_data(card: dict[str, Any], source: str | None = None) -> MaskDa
     Raises:
         UserError: it cannot be loaded, has changed since training, or has a class that the model does not know.
     """
-    about = card.get("data") or {}
-    wanted = source or about.get("source")
-    if not wanted:
-        raise UserError("the card names no data to measure on; name some: mobilenets evaluate RUN --data FOLDER")
-    fraction = 1.0 if source else about.get("val_fraction", 0.2)
-    data = load_masks(wanted, seed=about.get("seed", 0), val_fraction=fraction)
-    places = {name: index for index, name in enumerate(card["classes"])}
-    if strange := [name for name in data.classes if name not in places]:
-        raise UserError(
-            f"{data.source}: the model knows no {some(strange)}; its classes are {some(card['classes'], 5)}"
-        )
-    if source is None and data.fingerprint != about.get("fingerprint"):
-        raise UserError(
-            f"{wanted}: has changed since the model was trained, so images it was trained on might be among those "
-            f"to evaluate; restore it, or name the images to evaluate on with --data"
-        )
-    if list(data.classes) == card["classes"]:
+    data = loaded(card, source, load_masks)
+    places, classes = places_in(data, card), tuple(card["classes"])
+    require_unchanged(data, card, source)
+    if data.classes == classes:
         return data
-    table = np.full(256, IGNORE, np.uint8)
-    table[: len(data.classes)] = [places[name] for name in data.classes]
-    return replace(
-        data,
-        classes=tuple(card["classes"]),
-        train=data.train.told(table, len(places)),
-        val=data.val.told(table, len(places)),
-    )
+    train, val = (split.told(places, len(classes)) for split in (data.train, data.val))
+    return replace(data, classes=classes, train=train, val=val)
 
 
 def require_segmenter(model: Any, card: dict[str, Any], directory: Path) -> None:

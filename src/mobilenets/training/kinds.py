@@ -187,8 +187,8 @@ class Segmenters:
     def require(self) -> None:
         """As that of `Detectors`."""
         for split, purpose, advice in _parts(self.data):
-            if not len(split):
-                raise UserError(f"{self.data.source}: no image is left to {purpose}; {advice}")
+            if not split.pixels[:, :-1].any():
+                raise UserError(f"{self.data.source}: no pixel with a class is left to {purpose}; {advice}")
         if len(self.data.classes) < 2:
             raise UserError(f"{self.data.source}: has one class, so there is nothing to tell apart; mark a second one")
 
