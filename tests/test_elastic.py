@@ -127,7 +127,23 @@ def test_every_network_takes_part_and_a_step_depends_on_its_place_alone():
     drawn = [sandwich._drawn((epoch, step)) for epoch in range(2) for step in range(40)]
     assert drawn == [sandwich._drawn((epoch, step)) for epoch in range(2) for step in range(40)]
     assert {member for step in drawn for member in step} == set(MEMBERS[:-1])
-    assert all(len(step) == 2 and step[0][0] == 0.25 for step in drawn)  # the narrowest always
+    assert all([alpha for alpha, _ in step] == [0.25, 0.5] for step in drawn)  # the narrowest always, and once
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([(0.25, 12), (0.25, 16)], {(0.25, 12)}),
+        ([(0.25, 16), (0.5, 16)], {(0.25, 16)}),
+        ([(0.25, 16), (0.375, 16), (0.5, 16)], {(0.25, 16), (0.375, 16)}),
+    ],
+)
+def test_lists_of_one_width_or_one_resolution_are_drawn_from_too(members, expected):
+    widest = Widest(logits_model(classifier(replace(V1, blocks=V1.blocks[:2]), (16, 16, 3), 3, 0.5)))
+    sandwich = Sandwich(widest, V1, members, seed=0)
+    drawn = [sandwich._drawn((0, step)) for step in range(40)]
+    assert {member for step in drawn for member in step} == expected
+    assert all(len(step) == 2 for step in drawn)
 
 
 @pytest.fixture(scope="module")

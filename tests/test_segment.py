@@ -74,6 +74,7 @@ def test_a_segmenter_learns(trained):
     assert card["metrics"]["miou"] > 0.6
     assert card["preprocessing"]["resize"] == "stretched to 64 x 64 pixels"
     assert card["resolution_multiplier"] == 0.25  # of 256 pixels
+    assert card["training"]["clip_norm"] == 10
     rows = (trained / "history.csv").read_text().splitlines()
     assert rows[0] == "epoch,loss,val_miou,val_pixel_accuracy,learning_rate,seconds"
     assert len(rows) == 21

@@ -274,6 +274,19 @@ def test_tied_variables_learn_from_the_sum_of_their_gradients(optimizer):
     assert np.abs(found[0] - ones).min() > 0.01
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize(("norm", "moved"), [(None, 5.0), (0.0, 5.0), (2.0, 2.0), (10.0, 5.0)])
+def test_gradients_are_clipped_all_together(norm, moved):
+    variables = [keras.Variable(np.zeros(1, np.float32), name=name) for name in ("one_bias", "other_bias")]
+    made = make_optimizer(Settings(epochs=10, warmup_epochs=0, clip_norm=norm), variables, 100, 1.0)
+    before = [np.asarray(keras.ops.convert_to_numpy(variable)).copy() for variable in variables]
+    made.apply([keras.ops.convert_to_tensor(np.float32([value])) for value in (3.0, -4.0)], variables)
+    after = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    steps = np.concatenate([new - old for old, new in zip(before, after, strict=True)])
+    # Nesterov's first step is 1.9 gradients long, and turns nowhere else.
+    np.testing.assert_allclose(steps, 1.9 * moved * np.array([-0.6, 0.8]), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("setting", "option"),
     [
@@ -282,6 +295,7 @@ def test_tied_variables_learn_from_the_sum_of_their_gradients(optimizer):
         ({"optimizer": "lion"}, "--optimizer"),
         ({"learning_rate": 0.0}, "--lr"),
         ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"clip_norm": -1.0}, "--clip-norm"),
         ({"label_smoothing": 1.0}, "--label-smoothing"),
         ({"mixup": -0.1}, "--mixup"),
         ({"patience": 0}, "--patience"),

@@ -48,6 +48,10 @@ def train(
     weight_decay: Annotated[
         float | None, typer.Option(help="On kernels.", show_default="0.002 sgd, 0.05 adamw")
     ] = None,
+    clip_norm: Annotated[
+        float | None,
+        typer.Option(help="Norm that gradients are clipped to, 0 for never.", show_default="10 with boxes or masks"),
+    ] = None,
     warmup: Annotated[float, typer.Option(help="Epochs of growing learning rate.")] = 1.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of a label spread over all classes.")] = 0.1,
     flip: Annotated[
@@ -132,6 +136,7 @@ def train(
         learning_rate=lr,
         weight_decay=weight_decay,
         warmup_epochs=min(warmup, epochs),
+        clip_norm=clip_norm,
         schedule=schedule,
         label_smoothing=label_smoothing,
         flip=flip,

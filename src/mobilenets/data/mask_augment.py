@@ -17,13 +17,15 @@ class MaskAugment:
         flip: Mirror half of the images left to right.
         scale: Least and greatest size of an image relative to the network's input; all sizes between are equally
             likely. A smaller image lies on a plain canvas, which is ignored, of a larger one a random part is seen.
+            From 0.5 to 2, as is usual for large networks, V1 α 0.5 came to an mIoU of 74.4 % on `stamps` instead of
+            79.4 %, after 40 epochs at 128 and 40 at 256 pixels.
         aspect: Largest factor by which width over height may rise or fall, at least 1.
         colour: Strength of the changes of brightness, contrast, saturation (up to 50 % at 1) and hue (up to 18
             degrees), 0..1.
     """
 
     flip: bool = True
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[float, float] = (0.7, 1.4)
     aspect: float = 1.2
     colour: float = 0.5
 

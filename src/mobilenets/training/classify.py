@@ -89,7 +89,10 @@ def train(
         raise UserError("--dice is for segmenters; leave it out, or give --task segment")
     if settings.freeze and weights is None:
         raise UserError("--freeze trains the head alone, so it needs --weights to start from")
-    settings_used = settings.asdict() | {"batch_size": min(settings.batch_size, len(data.train))}
+    settings_used = settings.asdict() | {
+        "batch_size": min(settings.batch_size, len(data.train)),
+        "clip_norm": settings.clip_norm or 0.0,
+    }
     settings = Settings(**settings_used)
     config = {
         "network": network.name,

@@ -23,6 +23,7 @@ from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 PICTURE = 160  # pixels of the side of a training image in the report, at most
+CLIP = 10.0  # norm of a step's gradients, where nobody names one
 TOLD = {"ap": ("ap50", "AP50"), "miou": ("miou", "mIoU")}  # how good a model is said to be, by what it is compared by
 
 
@@ -56,8 +57,9 @@ def train_dense(
         width_multiplier: alpha > 0, or several.
         size: pixels of the side of the square that images are stretched to, or several; None takes those of the data
             set, or 320; of a segmenter 256.
-        settings: how to train; None takes the defaults, and 8 images a step. Without a learning rate, SGD's is 0.05 for
-            8 images, in proportion for others.
+        settings: how to train; None takes the defaults, and 8 images a step. Where it names none, SGD's learning rate
+            is 0.05 for 8 images, or 0.1 of a segmenter, in proportion for others; gradients are clipped to a norm of
+            10.
         weights: a ``.keras`` file or model directory to start from, of a classifier or such a model, or ``imagenet``.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: remove what ``out`` holds of an earlier model.
@@ -91,6 +93,8 @@ def train_dense(
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
     if settings.learning_rate is None and settings.optimizer == "sgd":
         settings = replace(settings, learning_rate=kind.rate(settings))
+    if settings.clip_norm is None:
+        settings = replace(settings, clip_norm=CLIP)
     config = {
         "task": task,
         "network": network.name,

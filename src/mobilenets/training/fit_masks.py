@@ -21,7 +21,7 @@ from mobilenets.training.settings import SEGMENTER_IMAGES, Settings
 # Settings that a segmenter has no use for.
 UNUSED = {name: option for name, option in UNUSED_BY_DETECTORS.items() if name not in ("class_weights", "dice")}
 UNUSED |= {"mosaic": "--mosaic"}
-RATE = 0.05  # SGD's, for `SEGMENTER_IMAGES`; from the weights of a classifier, too, for the head is new
+RATE = 0.1  # SGD's, for `SEGMENTER_IMAGES`; from the weights of a classifier, too, for the head is new
 EXACT = ("image", "logits", "output_resize", "probabilities")  # layers that compute in float32 whatever the precision
 
 

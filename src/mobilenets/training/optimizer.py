@@ -62,6 +62,7 @@ def make_optimizer(
         # Over about the last twentieth of the run, and never fewer than ten steps.
         "ema_momentum": 1 - 1 / max(10.0, total / 20),
         "ema_overwrite_frequency": None,
+        "global_clipnorm": settings.clip_norm or None,
         "gradient_accumulation_steps": passes if passes > 1 else None,
     }
     # Only where it is asked for: for its own classes alone Keras has a fast path on PyTorch.

@@ -26,6 +26,9 @@ class Settings:
             or by the square root (adamw) for other batches, and a tenth of it from starting weights.
         weight_decay: decoupled, on the convolution and dense kernels only; None takes 0.002 (sgd) or 0.05 (adamw).
         warmup_epochs: epochs in which the rate grows from 0; then it falls to 0.
+        clip_norm: the gradients of a step are scaled down to this norm, all of them together, where theirs is larger
+            (arXiv 1211.5063, section 3.2), 0 for never; None takes 10 for detectors and segmenters, and 0 for
+            classifiers. Without it, V3 with SSDLite's head blew up from random weights.
         schedule: how it falls: ``cosine``, or ``poly``, (1 - done)^0.9 (DeepLab, arXiv 1606.00915, section 4.1.1).
         label_smoothing: share of each label spread over all classes, in [0, 1).
         flip: mirror images at random; None asks the data set.
@@ -65,6 +68,7 @@ class Settings:
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_epochs: float = 1.0
+    clip_norm: float | None = None
     schedule: str = "cosine"
     label_smoothing: float = 0.1
     flip: bool | None = None
@@ -93,9 +97,10 @@ class Settings:
         _require(self.schedule in SCHEDULES, "--schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
         _require(self.crop in CROPS, "--crop", f"one of {', '.join(CROPS)}", self.crop)
         _require(self.precision in PRECISIONS, "--precision", f"one of {', '.join(PRECISIONS)}", self.precision)
-        rate, decay = self.learning_rate, self.weight_decay
+        rate, decay, norm = self.learning_rate, self.weight_decay, self.clip_norm
         _require(rate is None or 0 < rate < float("inf"), "--lr", "greater than 0", rate)
         _require(decay is None or 0 <= decay < float("inf"), "--weight-decay", "0 or more", decay)
+        _require(norm is None or 0 <= norm < float("inf"), "--clip-norm", "0 or more", norm)
         _require(0 <= self.warmup_epochs <= self.epochs, "--warmup", "from 0 to --epochs", self.warmup_epochs)
         _require(0 <= self.label_smoothing < 1, "--label-smoothing", "in [0, 1)", self.label_smoothing)
         _require(0 <= self.randaugment <= 10, "--randaugment", "from 0 to 10", self.randaugment)
