@@ -23,6 +23,7 @@ import json
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +64,19 @@ TARGETS = ("litert", "onnx", "openvino")
 RUNTIMES = ("litert", "onnxruntime", "openvino", "keras")
 
 
-def trained(name: str, form: str, runs: Path, data: BoxData) -> list[dict[str, Any]]:
-    """Trains at one size after the other; returns how long that took."""
-    alpha, stages = NETWORKS[name]
+def trained(
+    start: Path, data: Any, table: Any, form: Any, alpha: float, stages: dict[int, int], settings: Settings
+) -> list[dict[str, Any]]:
+    """Trains at one size after the other, in directories whose names begin as ``start``; returns how long that took."""
     before, found = None, []
     for size, epochs in stages.items():
-        directory = runs / f"{name}_{form}_{size}"
+        directory = start.with_name(f"{start.name}_{size}")
         record = directory.with_suffix(".json")
         if not (directory / "card.json").is_file():
             going = (directory / "checkpoint.npz").is_file()
-            settings = Settings(epochs=epochs, batch_size=IMAGES, learning_rate=RATE)
+            now_so = replace(settings, epochs=epochs)
             began = time.process_time()
-            train_dense(data, directory, network(name), head(form), alpha, size, settings, weights=before, resume=going)
+            train_dense(data, directory, table, form, alpha, size, now_so, weights=before, resume=going)
             spent = round(time.process_time() - began)
             seconds = round(read_card(directory)["training"]["seconds"])
             # Of a run that was interrupted, only its end has been measured.
@@ -91,6 +93,13 @@ def figures(model: Any, split: BoxSplit, classes: tuple[str, ...]) -> dict[str, 
     return {key: metrics[key] for key in FIGURES}
 
 
+def in_turns(path: Path, other: Path) -> float:
+    """How long a file takes relative to another, in turns, on one thread each."""
+    with Worker(path) as first, Worker(other) as second:
+        times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
+    return round(times[0] / times[1], 3)
+
+
 def smaller(directory: Path, name: str, form: str, data: BoxData) -> list[dict[str, Any]]:
     """The same weights on smaller images: AP, and the latency of the LiteRT file relative to that at full size."""
     model, rows = load_model(directory), []
@@ -100,10 +109,8 @@ def smaller(directory: Path, name: str, form: str, data: BoxData) -> list[dict[s
             other = detector(network(name), head(form), (size, size, 3), len(data.classes), NETWORKS[name][0])
             other.set_weights(model.get_weights())
             path = Writer(other).write(Variant("litert", "float32"), Path(temporary) / str(size))
-            with Worker(whole) as first, Worker(path) as second:
-                times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
-            row = {"pixels": size, "latency_ratio": round(times[1] / times[0], 3)}
-            rows.append(row | {"val": figures(other, data.val, data.classes)})
+            ratio = in_turns(path, whole)
+            rows.append({"pixels": size, "latency_ratio": ratio, "val": figures(other, data.val, data.classes)})
     return rows
 
 
@@ -140,15 +147,16 @@ def beside(directory: Path, other: Path) -> dict[str, float] | None:
         paths = [each / EXPORT / file for each in (directory, other)]
         if not all(path.is_file() for path in paths):
             return None
-        with Worker(paths[0]) as first, Worker(paths[1]) as second:
-            times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
-        found[precision] = round(times[0] / times[1], 3)
+        found[precision] = in_turns(*paths)
     return found
 
 
 def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
     """Everything about a network with a head."""
-    stages, directory = trained(name, form, runs, data), runs / f"{name}_{form}_{SIZE}"
+    alpha, stages = NETWORKS[name]
+    settings = Settings(batch_size=IMAGES, learning_rate=RATE)
+    spent = trained(runs / f"{name}_{form}", data, network(name), head(form), alpha, stages, settings)
+    directory = runs / f"{name}_{form}_{SIZE}"
     if not read_card(directory)["artifacts"]:
         with suppress(UserError):  # what was refused stands in the card, and is told below
             export(directory, TARGETS, ("float32", "int8"), max_drop=100)
@@ -158,8 +166,8 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
     return {
         "network": name,
         "head": form,
-        "width_multiplier": NETWORKS[name][0],
-        "training": stages,
+        "width_multiplier": alpha,
+        "training": spent,
         "macs": card["cost"]["macs"],
         "params": card["cost"]["params"],
         "val": {key: card["metrics"][key] for key in FIGURES},

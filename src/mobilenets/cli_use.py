@@ -107,7 +107,10 @@ def predict(
         typer.Option(help="Of a detector or a segmenter: directory for pictures of it.", show_default=False),
     ] = None,
     cut_out: Annotated[
-        bool, typer.Option("--cut-out", help="Of a segmenter: write PNGs with a transparent background.")
+        bool,
+        typer.Option(
+            "--cut-out", help="Of a segmenter: write PNGs with a transparent background, also of a video's frames."
+        ),
     ] = False,
     tiles: Annotated[bool, typer.Option("--tiles", help="Of a segmenter: look at large images in tiles.")] = False,
     json: Json = False,
@@ -126,6 +129,12 @@ def predict(
     ):
         if given and task not in of:
             raise UserError(f"{option} is for models that {' or '.join(of)}, and this one is there to {task}")
+    if task == SEGMENT and _videos(paths, cut_out, tiles):
+        from mobilenets.deployment.segment_video import cut_out_videos
+
+        with display.stages() as update:
+            found = cut_out_videos(run, list(paths), out, runtime, precision, update)
+        return display.json_out(found) if json else display_files.show_cut_outs(found)
     if task == SEGMENT:
         from mobilenets.deployment.segment import segment_images
 
@@ -142,3 +151,17 @@ def predict(
         found, show = find_objects(run, list(paths), out, runtime, threshold, precision), display_files.show_objects
     display.warn([f"skipped {entry['file']}: {entry['reason']}" for entry in found["skipped"]])
     display.json_out(found) if json else show(found)
+
+
+def _videos(paths: list[Path], cut_out: bool, tiles: bool) -> bool:
+    """Whether a segmenter is asked about videos."""
+    from mobilenets.deployment.segment_video import is_video
+
+    videos = [path for path in paths if is_video(path)]
+    if not videos:
+        return False
+    if not cut_out or tiles:
+        raise UserError(f"{videos[0]}: of a video the background can be cut out; give --cut-out, and no --tiles")
+    if len(videos) < len(paths):
+        raise UserError(f"{videos[0]}: is a video; give videos and images one after the other")
+    return True

@@ -191,6 +191,16 @@ def show_areas(found: dict[str, Any]) -> None:
         print(f"pictures {Path(written[0]).parent}")
 
 
+def show_cut_outs(found: dict[str, Any]) -> None:
+    """Prints `mobilenets.deployment.segment_video.cut_out_videos`'s result."""
+    result = table("video", ">frames", ">a second", "size", "cut out")
+    for entry in found["videos"]:
+        size = f"{entry['width']}×{entry['height']}"
+        rate = f"{entry['frames_per_second']:g}"
+        result.add_row(escape(entry["file"]), f"{entry['frames']:,}", rate, size, escape(entry["cut_out"]))
+    console().print(result)
+
+
 def show_objects(found: dict[str, Any]) -> None:
     """Prints `mobilenets.deployment.find.find_objects`'s result."""
     result = table("image", "object", ">score", ">left", ">top", ">right", ">bottom")

@@ -86,18 +86,32 @@ def model_and_images(
     model: Path | str, paths: list[Path | str], runtime: str, precision: str | None
 ) -> tuple[Artifact, list[Path]]:
     """What to run, and on which images; arguments and errors as for `predict`."""
+    files: list[Path] = []
+
+    def count() -> int:
+        files.extend(find_images(paths))
+        return len(files)
+
+    return to_run(model, runtime, precision, count), files
+
+
+def to_run(model: Path | str, runtime: str, precision: str | None, count: Callable[[], int]) -> Artifact:
+    """What to run; arguments and errors as for `predict`, and ``count`` says how many images there are.
+
+    It is asked after the model was looked at, so that what is wrong with that is told first.
+    """
     if runtime != "auto" and runtime not in RUNTIMES:
         raise UserError(f"--runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime!r}")
     if artifacts.is_file(model):
         chosen = artifacts.find(model)
         chosen = replace(chosen, runtime=chosen.runtime if runtime == "auto" else runtime)
         check_runtime(chosen.path, chosen.runtime)
-        return chosen, find_images(paths)
+        count()
+        return chosen
     directory = Path(model)
     card = cards.read_card(directory)
     artifacts.check_entries(directory, card)
-    files = find_images(paths)
-    return _choose(directory, card, runtime, precision, len(files)), files
+    return _choose(directory, card, runtime, precision, count())
 
 
 def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:

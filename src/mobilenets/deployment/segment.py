@@ -80,7 +80,7 @@ def segment_images(
                 entry["picture"] = _write(draw_mask(pixels, found, chosen.classes), Path(out) / f"{name}.png")
                 entry["mask"] = _write_map(found, chosen.classes, Path(out) / f"{name}_mask.png")
             if cut_out:
-                seen = np.where(found == 0, 0, 255).astype(np.uint8) if tiles else _opacity(output, width, height)
+                seen = np.where(found == 0, 0, 255).astype(np.uint8) if tiles else opacity(output, width, height)
                 place = Path(out or ".") / f"{name}_cut_out.png"
                 entry["cut_out"] = _write(np.dstack([pixels, seen]), place)
             images.append(entry | {"classes": _areas(found, chosen.classes)})
@@ -108,8 +108,8 @@ def _areas(found: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _opacity(output: np.ndarray, width: int, height: int) -> np.ndarray:
-    """How far each pixel is no background, 0..255: uint8 (height, width)."""
+def opacity(output: np.ndarray, width: int, height: int) -> np.ndarray:
+    """How far each pixel is no background: uint8 (height, width), 0..255, of probabilities (h, w, classes)."""
     import cv2
 
     seen = 1 - np.ascontiguousarray(output[..., 0], np.float32)
