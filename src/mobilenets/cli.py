@@ -151,6 +151,9 @@ def export(
     calibrate: Annotated[
         str | None, typer.Option(help="Images for int8's ranges.", show_default="those trained on")
     ] = None,
+    class_map: Annotated[
+        bool, typer.Option("--class-map", help="Of a segmenter: give the class of each pixel, not probabilities.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write the files that ship, run each of them, and refuse those that lost accuracy."""
@@ -166,6 +169,7 @@ def export(
         max_drop=max_drop,
         threads=threads,
         calibration=calibrate,
+        class_map=class_map,
     )
     display.json_out({"artifacts": entries}) if json else display_files.show_artifacts(run, entries)
 

@@ -46,8 +46,9 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
             (f"{name} of the file", f"{entry['metrics'][score]:.2%}"),
             ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
             (
-                "same class as the Keras model" if score == "accuracy" else "same surest class as the Keras model",
-                f"{difference['top1_agreement']:.2%} of {difference['images']:,} images",
+                "same surest class as the Keras model" if score == "ap" else "same class as the Keras model",
+                f"{difference['top1_agreement']:.2%} of {'the pixels compared in ' * (score == 'miou')}"
+                f"{difference['images']:,} images",
             ),
             (
                 f"latency, {latency['threads']} threads",

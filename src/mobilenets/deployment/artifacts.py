@@ -157,7 +157,7 @@ def task_of(model: Path | str) -> str:
     found = find(model)
     with Worker(found.path, found.runtime) as worker:
         outputs = worker(np.zeros((1, *worker.about["input_shape"]), np.uint8))
-    if outputs.ndim == 4 and outputs.shape[3] == len(found.classes):
+    if outputs.dtype == np.uint8 or (outputs.ndim == 4 and outputs.shape[3] == len(found.classes)):
         return cards.SEGMENT
     return cards.DETECT if outputs.ndim == 3 else cards.CLASSIFY
 
@@ -217,11 +217,15 @@ def check_boxes(path: Path, outputs: np.ndarray, classes: int) -> None:
 
 
 def check_maps(path: Path, outputs: np.ndarray, classes: int) -> None:
-    """Checks that what a file gave are probabilities of that many classes for each place of maps (images, h, w, …).
+    """Checks what a file gave: maps (images, h, w, …) of that many probabilities for each place, or of its class.
 
     Raises:
-        UserError: they are not.
+        UserError: they are neither.
     """
+    if outputs.dtype == np.uint8:
+        if outputs.ndim != 3 or outputs.max(initial=0) >= classes:
+            raise UserError(f"{path}: gives bytes of shape {outputs.shape[1:]}, not maps of {classes} classes")
+        return
     if outputs.ndim != 4 or outputs.shape[3] != classes:
         raise UserError(f"{path}: gives values of shape {outputs.shape[1:]}, not maps of {classes} classes")
     if not np.isfinite(outputs).all() or outputs.min() < -ROUNDING or outputs.max() > 1 + ROUNDING:

@@ -43,6 +43,7 @@ def export(
     max_drop: float = 1.0,
     threads: int | None = None,
     calibration: str | None = None,
+    class_map: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes files of a model and measures each of them, in its own runtime and a process of its own.
 
@@ -58,6 +59,8 @@ def export(
         threads: for the latency; None takes every core.
         calibration: data set to choose the ranges of integers on; None takes those that the model was trained with, or
             else images that it was trained on.
+        class_map: of a segmenter: the files give the likeliest class of each pixel, bytes (batch, height, width),
+            instead of probabilities.
 
     Returns:
         The card's entries of the files.
@@ -75,7 +78,9 @@ def export(
     check_entries(directory, card)
     own = card["input_shape"][0]
     size = None if size == own else size
-    wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT)
+    if class_map and card["task"] != cards.SEGMENT:
+        raise UserError(f"--class-map is for segmenters, and {directory} is there to {card['task']}")
+    wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT, class_map)
     model = load_model(directory)
     _REQUIRE[card["task"]](model, card, directory)
     if size and card["task"] in _ONE_SIZE:
@@ -83,7 +88,7 @@ def export(
     data = data_of(card)
     if size:
         model = at_size(model, size)
-    truth = truth_of(model, judge_of(data, size or own, cards.crop(card)))
+    truth = truth_of(model, judge_of(data, size or own, cards.crop(card)), class_map)
 
     quantization = read_quantization(card, directory)
     images: list[np.ndarray] = []
@@ -91,7 +96,7 @@ def export(
         images, quantization = calibration_images(card, data, size or own, calibration), None
     writer = Writer(model, images, quantization)
     write_text(directory / cards.EXPORT / LABELS, "".join(f"{' '.join(name.split())}\n" for name in card["classes"]))
-    metrics = None if size else truth.metrics
+    metrics = None if size or class_map else truth.metrics
     entries, failed = [], []
     for variant in wanted:
         file = f"{cards.EXPORT}/{variant.name}"

@@ -35,10 +35,10 @@ class Judge(Protocol):
     score: str
 
     def run(self, predict: Predict) -> tuple[np.ndarray, dict[str, Any]]:
-        """What it says of each image (images, values), 0..1, and the metrics."""
+        """What it says of each image (images, …, classes), 0..1, and the metrics."""
 
     def said(self, outputs: np.ndarray) -> np.ndarray:
-        """What outputs say of each image, (images, values), 0..1."""
+        """What outputs say of each image, (images, …, classes), 0..1."""
 
     def check(self, path: Path, outputs: np.ndarray) -> None:
         """Checks that outputs are what the task asks for; raises UserError where not."""
@@ -133,10 +133,13 @@ class SegmenterJudge:
     def check(self, path: Path, outputs: np.ndarray) -> None:
         check_maps(path, outputs, len(self.classes))
 
-    @staticmethod
-    def _places(output: np.ndarray) -> np.ndarray:
+    def _places(self, output: np.ndarray) -> np.ndarray:
+        """Probabilities (places, classes), or, of a map of classes, 1 for each of them."""
         rows, columns = (np.linspace(0, side - 1, PLACES).round().astype(int) for side in output.shape[:2])
-        return output[np.ix_(rows, columns)].reshape(-1)
+        chosen = output[np.ix_(rows, columns)]
+        if output.ndim == 2:
+            chosen = np.eye(len(self.classes), dtype=np.float32)[chosen]
+        return chosen.reshape(-1, len(self.classes))
 
 
 def judge_of(data: ImageData | BoxData | MaskData, size: int, crop: float) -> Judge:

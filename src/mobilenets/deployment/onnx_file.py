@@ -152,13 +152,14 @@ class _File:
         """The file."""
         dtype = TensorProto.UINT8 if self.input_dtype == "uint8" else TensorProto.FLOAT
         image = helper.make_tensor_value_info(IMAGE, dtype, [batch, *graph.input_shape])
-        targets = []
+        targets, classes = [], {op.name for op in graph.ops if op.kind == "argmax"}
         for name in outputs or [graph.output.name]:
             target = self.read(name)
             shape = self.shapes[name]
             if len(shape) == 3:
                 target = self.node("Transpose", [target], f"{target}_channels_last", perm=[0, 2, 3, 1])
-            targets.append(helper.make_tensor_value_info(target, TensorProto.FLOAT, [batch, *shape]))
+            given = TensorProto.UINT8 if name in classes else TensorProto.FLOAT
+            targets.append(helper.make_tensor_value_info(target, given, [batch, *shape]))
         body = helper.make_graph(self.nodes, "mobilenet", [image], targets, list(self.constants.values()))
         used = {op.kind for op in graph.ops} | {op.activation for op in graph.ops}
         used |= {"int4"} if self.scheme.narrow else set()
@@ -301,6 +302,11 @@ def _softmax(file: _File, op: Op) -> None:
     file.give(op, file.node("Softmax", [file.read(op.inputs[0])], op.name, axis=axis))
 
 
+def _argmax(file: _File, op: Op) -> None:
+    found = file.node("ArgMax", [file.read(op.inputs[0])], f"{op.name}_int64", axis=1, keepdims=0)
+    file.give(op, file.node("Cast", [found], op.name, to=TensorProto.UINT8))
+
+
 def _resize(file: _File, op: Op) -> None:
     # By factors, since ONNX Runtime cannot load integers that are resized to a size on named axes.
     before, after = (np.float32(shape[:2]) for shape in (file.shapes[op.inputs[0]], op.shape))
@@ -344,6 +350,7 @@ _WRITE = {
     "mean": _mean,
     "flatten": _flatten,
     "softmax": _softmax,
+    "argmax": _argmax,
     "resize": _resize,
     "attention": _attention,
     **onnx_boxes.WRITE,

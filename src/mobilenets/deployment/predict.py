@@ -128,8 +128,8 @@ def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str 
         raise UserError(f"{directory}: holds no file for {kind}; write one with `mobilenets export {directory}`")
     if runtime != "auto":
         require(RUNTIMES[runtime].package)
-    # A file for smaller images is faster and less accurate; who wants it names it.
-    own = [entry for entry in entries if entry.get("input_shape") == card["input_shape"]]
+    # A file for smaller images is faster and less accurate, one that gives classes says less; who wants it names it.
+    own = [entry for entry in entries if entry.get("input_shape") == card["input_shape"] and not entry.get("class_map")]
     found = fastest(directory, card, own or entries, count >= MANY)
     if found is None:
         raise UserError(f"{directory}: no runtime for its exported files is installed; name one: --runtime keras")

@@ -37,7 +37,10 @@ class Runner:
     run: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs any number of images (batch, height, width, channels), 0..255; returns (batch, …) float32."""
+        """Runs any number of images (batch, height, width, channels), 0..255; returns (batch, …).
+
+        Numbers are float32, classes of pixels uint8.
+        """
         if images.shape[1:] != self.input_shape:
             raise UserError(f"this file takes images of shape {self.input_shape}, not {images.shape[1:]}")
         images = images.astype(self.input_dtype, copy=False)
@@ -103,7 +106,7 @@ def _checked(path: Path, title: str, run: Callable[[np.ndarray], np.ndarray]) ->
             outputs = run(images)
         except Exception as error:  # a damaged file may load and fail only now
             raise UserError(f"{path}: damaged, {title} fails to run it ({_reason(error)})") from error
-        if outputs.dtype != np.float32 or outputs.shape[:1] != (len(images),):
+        if outputs.dtype not in (np.float32, np.uint8) or outputs.shape[:1] != (len(images),):
             raise UserError(f"{path}: gives {outputs.dtype} values of shape {outputs.shape} for {len(images)} images")
         return outputs
 

@@ -96,6 +96,7 @@ def _compute(tf: Any, op: Op, weights: list[Any], inputs: list[Any]) -> Any:
         "mean": lambda: tf.reduce_mean(x, [1, 2], keepdims=len(op.shape) == 3),
         "flatten": lambda: tf.reshape(x, [-1, *op.shape]),
         "softmax": lambda: tf.nn.softmax(x),
+        "argmax": lambda: tf.cast(tf.argmax(x, axis=-1), tf.uint8),
         "resize": lambda: tf.image.resize(x, op.shape[:2]),
         "activation": lambda: x,
     }[op.kind]()

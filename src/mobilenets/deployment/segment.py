@@ -109,10 +109,13 @@ def _areas(found: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
 
 
 def opacity(output: np.ndarray, width: int, height: int) -> np.ndarray:
-    """How far each pixel is no background: uint8 (height, width), 0..255, of probabilities (h, w, classes)."""
+    """How far each pixel is no background: uint8 (height, width), 0..255.
+
+    ``output`` holds probabilities (h, w, classes), or classes (h, w).
+    """
     import cv2
 
-    seen = 1 - np.ascontiguousarray(output[..., 0], np.float32)
+    seen = np.float32(output > 0) if output.ndim == 2 else 1 - np.ascontiguousarray(output[..., 0], np.float32)
     seen = cv2.resize(seen, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(np.rint(seen * 255), 0, 255).astype(np.uint8)
 

@@ -12,6 +12,7 @@ import numpy as np
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.scheme import Scheme, integer_form, is_bytes, make_scheme, whole_mean
 from mobilenets.deployment.calibrate import calibrate
+from mobilenets.deployment.class_map import class_map
 from mobilenets.deployment.decode_boxes import suppressed
 from mobilenets.deployment.runtimes import require
 from mobilenets.deployment.tflite_file import write_tflite
@@ -78,6 +79,7 @@ class Variant:
         batch: images a call; None for any number.
         size: pixels of the images' side, where it is not the model's own.
         final: of a detector: whether the file itself keeps the best box of each object alone.
+        class_map: of a segmenter: whether it gives the likeliest class of each pixel instead of probabilities.
     """
 
     target: str
@@ -86,6 +88,7 @@ class Variant:
     batch: int | None = 1
     size: int | None = None
     final: bool = False
+    class_map: bool = False
 
     @property
     def name(self) -> str:
@@ -98,6 +101,8 @@ class Variant:
             parts.append(f"{self.input_dtype}_input")
         if self.size:
             parts.append(f"{self.size}px")
+        if self.class_map:
+            parts.append("classes")
         if self.batch != (1 if self.final else kind.batch):
             parts.append(f"batch{self.batch}" if self.batch else "dynamic")
         return "_".join(parts) + kind.suffix
@@ -110,6 +115,7 @@ def variants(
     batch: str | int | None = None,
     size: int | None = None,
     detector: bool = False,
+    class_map: bool = False,
 ) -> list[Variant]:
     """Every combination.
 
@@ -121,6 +127,7 @@ def variants(
         size: pixels, where it is not the model's own.
         detector: whether the model is one; its files take one image a call where nobody says, and report final boxes.
             Those that take several leave that to whoever runs them.
+        class_map: of a segmenter: whether files give the likeliest class of each pixel instead of probabilities.
 
     Raises:
         UserError: one does not exist, or its package is not installed.
@@ -142,7 +149,7 @@ def variants(
                 raise UserError(f"--input must be {' or '.join(INPUT_DTYPES)}, not {input_dtype!r}")
             usual = 1 if detector else TARGETS[target].batch
             count = usual if batch is None else None if batch == "dynamic" else batch
-            found.append(Variant(target, precision, input_dtype, count, size, detector and count == 1))
+            found.append(Variant(target, precision, input_dtype, count, size, detector and count == 1, class_map))
     if not found:
         raise UserError("--to and --precision must name at least one file to write")
     return found
@@ -218,7 +225,7 @@ class Writer:
         graph, scheme = self.graph, None
         if variant.precision == "int8" and variant.target != "savedmodel":
             graph, scheme = self.whole_integer if variant.target == "openvino" else self.integer
-        graph = suppressed(graph) if variant.final else graph
+        graph = suppressed(graph) if variant.final else class_map(graph) if variant.class_map else graph
         half = variant.precision == "float16"
         options = {"input_dtype": variant.input_dtype, "batch": variant.batch}
         if variant.target == "litert":

@@ -56,7 +56,8 @@ def write_tflite(
         temporary.write_bytes(file.finish(targets, names))
 
 
-_SIGNATURE = {"detections": "detections", "suppress": "objects"}  # how a detector's output is called
+# How an output is called that is no probabilities.
+_SIGNATURE = {"detections": "detections", "suppress": "objects", "argmax": "classes"}
 
 
 # -- operations -----------------------------------------------------------------------------------------------------
@@ -239,6 +240,17 @@ def _softmax(file: File, op: Op) -> None:
     file.operator("SOFTMAX", [file.read(op.inputs[0], False)], file.result(op, False), options)
 
 
+def _argmax(file: File, op: Op) -> None:
+    source, axis = op.inputs[0], file.constant(f"{op.name}_axis", np.int32(-1))
+    options = schema.ArgMaxOptionsT()
+    options.outputType = schema.TensorType.INT32
+    found = file.tensor(f"{op.name}_int32", op.shape, "int32")
+    read = file.read(source, (source, True) in file.values)  # in whichever numbers it was computed
+    file.operator("ARG_MAX", [read, axis], found, options, 2 if (source, True) in file.values else 1)
+    made = file.values[op.name, False] = file.tensor(op.name, op.shape, "uint8")
+    file.operator("CAST", [found], made, schema.CastOptionsT())
+
+
 def _resize(file: File, op: Op) -> None:
     options = schema.ResizeBilinearOptionsT()
     options.halfPixelCenters = True
@@ -284,6 +296,7 @@ _WRITE = {
     "mean": _mean,
     "flatten": _flatten,
     "softmax": _softmax,
+    "argmax": _argmax,
     "resize": _resize,
     "attention": _attention,
     **tflite_boxes.WRITE,

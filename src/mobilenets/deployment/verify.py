@@ -19,6 +19,8 @@ COLOURS = 64  # images
 # Rounding apart a float32 file computes what the model does, and one with weights in half precision nearly so; a file
 # that differs more is broken, even if it happens to be as accurate.
 CLOSE = {"float32": 1e-3, "float16": 0.1}
+# A file that gives classes says nothing else, but at a few places, where two of them are as likely.
+OTHER = {"float32": 1e-3, "float16": 0.02}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Truth:
 
     Attributes:
         judge: of the task, which knows the evaluation set.
-        expected: what the model says of its images (images, values): probabilities; of a detector how sure it is that
-            each class is there; of a segmenter the probabilities at some places.
+        expected: what the model says of its images (images, …, classes): probabilities; of a detector how sure it is
+            that each class is there; of a segmenter the probabilities at some places, or 1 for the class it names.
         metrics: of the model.
         colours: uint8 (images, height, width, 3).
         expected_colours: what the model says of them.
@@ -43,9 +45,15 @@ class Truth:
     expected_swapped: np.ndarray
 
 
-def truth_of(model: Any, judge: Judge) -> Truth:
-    """Runs the Keras model over an evaluation set, and over colours."""
+def truth_of(model: Any, judge: Judge, class_map: bool = False) -> Truth:
+    """Runs the Keras model over an evaluation set, and over colours; with ``class_map`` for files that give classes."""
     predict = predictor(model)
+    if class_map:
+        probabilities = predict
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            return probabilities(images).argmax(axis=-1).astype(np.uint8)
+
     expected, metrics = judge.run(predict)
     # As many as in a batch of the evaluation set, for which the model has been compiled.
     colours = _colours(min(COLOURS, len(expected)), model.input_shape[1])
@@ -88,6 +96,7 @@ def measured(path: Path, variant: Variant, truth: Truth, threads: int | None) ->
             "precision": variant.precision,
             "input_dtype": about["input_dtype"],
             "input_shape": about["input_shape"],
+            **({"class_map": True} if variant.class_map else {}),
             "batch": about["batch"],
             "bytes": sum(part.stat().st_size for part in parts_of(path)),
             "comparison": comparison,
@@ -101,13 +110,13 @@ def measured(path: Path, variant: Variant, truth: Truth, threads: int | None) ->
 
 
 def compare(expected: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
-    """How far what a file says (images, values) is from what the model does."""
+    """How far what a file says (images, …, classes) is from what the model does."""
     difference = np.abs(expected - measured)
     return {
         "images": len(expected),
         "max_difference": float(difference.max()),
         "mean_difference": float(difference.mean()),
-        "top1_agreement": float((expected.argmax(axis=1) == measured.argmax(axis=1)).mean()),
+        "top1_agreement": float((expected.argmax(axis=-1) == measured.argmax(axis=-1)).mean()),
     }
 
 
@@ -120,7 +129,13 @@ def objection(truth: Truth, entry: dict[str, Any], variant: Variant, max_drop: f
         return (
             f"{name} fell by {drop:.2f} points (from {before:.2%} to {after:.2%}) where --max-drop allows {max_drop:g}"
         )
-    allowed = CLOSE.get(variant.precision)
+    other = 1 - entry["comparison"]["top1_agreement"]
+    if variant.class_map and other > OTHER.get(variant.precision, 1):
+        return (
+            f"it names another class than the Keras model at {other:.1%} of the places, where {variant.precision} "
+            f"may do so at {OTHER[variant.precision]:.1%}"
+        )
+    allowed = None if variant.class_map else CLOSE.get(variant.precision)
     for where, key in (("", "max_difference"), (" on coloured squares", "colours_max_difference")):
         difference = entry["comparison"][key]
         if allowed is not None and difference > allowed:

@@ -56,7 +56,7 @@ class Worker:
         self.close()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs any number of images (batch, height, width, channels), uint8; returns (batch, …) float32."""
+        """Runs any number of images (batch, height, width, channels), uint8; returns (batch, …), as `Runner` does."""
         return self._ask({"do": "run"}, images)[1]
 
     def times(self, batch: int, seconds: float) -> list[float]:
@@ -180,7 +180,7 @@ def main(path: str, runtime: str, threads: str) -> None:
             return
         try:
             if request["do"] == "run":
-                _send(answers, {}, np.asarray(runner(images), np.float32))
+                _send(answers, {}, runner(images))
             elif request["do"] == "time":
                 _send(answers, {"times": _time(runner, request["batch"], request["seconds"])})
             else:

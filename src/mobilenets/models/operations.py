@@ -27,7 +27,8 @@ class Op:
             ``dense``, ``add``, ``multiply``, ``max_pool``, ``mean`` (over the image), ``flatten``, ``attention``,
             ``softmax``, ``pad`` or ``activation``. Of a detector also ``reshape`` (of a map to a list, row by row),
             ``concat`` (of lists), ``detections`` (of where and what, `mobilenets.models.boxes.Detections`) and
-            ``suppress`` (`mobilenets.deployment.decode_boxes.suppressed`).
+            ``suppress`` (`mobilenets.deployment.decode_boxes.suppressed`). Of a segmenter also ``argmax``
+            (`mobilenets.deployment.class_map.class_map`).
         inputs: names of the operations it reads; ``"image"`` is what goes into the model.
         shape: of the output for one image: (height, width, channels), (channels,) or, a list, (locations, numbers).
         kernel: conv (k, k, in, out), depthwise (k, k, channels), dense (in, out), affine (channels,); float32, an
