@@ -126,9 +126,9 @@ def train(
     for pixels in sizes:
         for width_multiplier in alphas:
             architectures.check((pixels, pixels, 3), len(images.classes), width_multiplier)
-    from mobilenets.training.settings import CLASSIFIER_IMAGES, DETECTOR_IMAGES, SEGMENTER_IMAGES, Settings
+    from mobilenets.training.settings import USUAL_IMAGES, Settings
 
-    usual = {"classify": CLASSIFIER_IMAGES, "detect": DETECTOR_IMAGES, "segment": SEGMENTER_IMAGES}[task]
+    usual = USUAL_IMAGES[task]
     settings = Settings(
         epochs=epochs,
         batch_size=usual if batch_size is None else batch_size,

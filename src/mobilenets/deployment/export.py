@@ -17,15 +17,12 @@ from mobilenets.deployment.quicker import write_quicker
 from mobilenets.deployment.targets import Variant, Writer, variants
 from mobilenets.deployment.verify import measured, objection, truth_of
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import require_detector
-from mobilenets.evaluation.evaluate import publish, require_fit
-from mobilenets.evaluation.known import data_of
-from mobilenets.evaluation.segmenter import require_segmenter
+from mobilenets.evaluation.evaluate import publish
+from mobilenets.evaluation.known import data_of, require_model
 from mobilenets.files import explain, write_text
 from mobilenets.models.builder import at_size
 from mobilenets.models.saving import load_model
 
-_REQUIRE = {cards.CLASSIFY: require_fit, cards.DETECT: require_detector, cards.SEGMENT: require_segmenter}
 _ONE_SIZE = {
     cards.DETECT: "a detector's anchors are made for one size",
     cards.SEGMENT: "a segmenter says what it sees at one size",
@@ -82,7 +79,7 @@ def export(
         raise UserError(f"--class-map is for segmenters, and {directory} is there to {card['task']}")
     wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT, class_map)
     model = load_model(directory)
-    _REQUIRE[card["task"]](model, card, directory)
+    require_model(model, card, directory)
     if size and card["task"] in _ONE_SIZE:
         raise UserError(f"--size: {_ONE_SIZE[card['task']]}; train one for another with --size")
     data = data_of(card)

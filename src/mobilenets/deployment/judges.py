@@ -20,7 +20,6 @@ from mobilenets.evaluation.segmentation import Tally
 from mobilenets.evaluation.suppression import LEAST, final_boxes
 
 BATCH = 64  # images a call
-PLACES = 16  # rows, and in each so many pixels, of what a segmenter says that are compared
 
 
 class Judge(Protocol):
@@ -107,10 +106,7 @@ class DetectorJudge:
 
 
 class SegmenterJudge:
-    """Judges segmenters, by mean intersection over union; of an image they say what each of some places shows.
-
-    `PLACES` by `PLACES` pixels, evenly spread: all of them would be gigabytes.
-    """
+    """Judges segmenters, by mean intersection over union; of an image they say what each of some places shows."""
 
     score = "miou"
 
@@ -123,23 +119,15 @@ class SegmenterJudge:
         said, tally = [], Tally(self.classes)
         outputs = segmenter.outputs_of(predict, self._batches)
         for index, (output, size) in enumerate(zip(outputs, self._split.sizes.tolist(), strict=True)):
-            said.append(self._places(output))
+            said.append(segmenter.places(output, len(self.classes)))
             tally.add(self._split.mask(index), segmenter.class_map(output, *size))
         return np.stack(said), tally.metrics()
 
     def said(self, outputs: np.ndarray) -> np.ndarray:
-        return np.stack([self._places(output) for output in outputs])
+        return np.stack([segmenter.places(output, len(self.classes)) for output in outputs])
 
     def check(self, path: Path, outputs: np.ndarray) -> None:
         check_maps(path, outputs, len(self.classes))
-
-    def _places(self, output: np.ndarray) -> np.ndarray:
-        """Probabilities (places, classes), or, of a map of classes, 1 for each of them."""
-        rows, columns = (np.linspace(0, side - 1, PLACES).round().astype(int) for side in output.shape[:2])
-        chosen = output[np.ix_(rows, columns)]
-        if output.ndim == 2:
-            chosen = np.eye(len(self.classes), dtype=np.float32)[chosen]
-        return chosen.reshape(-1, len(self.classes))
 
 
 def judge_of(data: ImageData | BoxData | MaskData, size: int, crop: float) -> Judge:

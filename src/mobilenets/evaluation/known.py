@@ -1,17 +1,19 @@
-"""The data of any model, and the figure it is compared by, wherever its task does not matter."""
+"""The data of any model, and whether it is what its card says, wherever its task does not matter."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.masks import MaskData
-from mobilenets.evaluation.detector import detection_data
-from mobilenets.evaluation.evaluate import evaluation_data
-from mobilenets.evaluation.segmenter import segmentation_data
+from mobilenets.evaluation.detector import detection_data, require_detector
+from mobilenets.evaluation.evaluate import evaluation_data, require_fit
+from mobilenets.evaluation.segmenter import require_segmenter, segmentation_data
 
 _LOADERS = {cards.CLASSIFY: evaluation_data, cards.DETECT: detection_data, cards.SEGMENT: segmentation_data}
+_REQUIRE = {cards.CLASSIFY: require_fit, cards.DETECT: require_detector, cards.SEGMENT: require_segmenter}
 
 
 def data_of(
@@ -28,3 +30,12 @@ def data_of(
         UserError: see `evaluation_data`, `detection_data` and `segmentation_data`.
     """
     return _LOADERS[task or card["task"]](card, source)
+
+
+def require_model(model: Any, card: dict[str, Any], directory: Path) -> None:
+    """Checks that a loaded model is the one its card describes.
+
+    Raises:
+        UserError: input or output differ.
+    """
+    _REQUIRE[card["task"]](model, card, directory)

@@ -22,6 +22,7 @@ from mobilenets.evaluation.segmentation import Tally, worst_images
 BATCH = 16  # images a call
 WORST = 6  # images that are drawn
 PICTURE = 320  # pixels of the shorter side of an image that is drawn
+PLACES = 16  # rows, and in each so many pixels, of what is said of an image that outputs are compared by
 
 
 def class_map(probabilities: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -69,6 +70,23 @@ def outputs_of(predict: Predict, batches: MaskEvaluationBatches) -> Iterator[np.
         if len(images) < count:
             images = np.concatenate([images, np.zeros((count - len(images), *images.shape[1:]), images.dtype)])
         yield from predict(images)[: len(masks)]
+
+
+def places(output: np.ndarray, classes: int) -> np.ndarray:
+    """What is said of `PLACES` by `PLACES` pixels of an image, evenly spread: all of them would be gigabytes.
+
+    Args:
+        output: probabilities (h, w, classes), or a map of classes, (h, w), of integers.
+        classes: how many.
+
+    Returns:
+        Probabilities (places, classes), row by row; of a map of classes, 1 for each of them.
+    """
+    rows, columns = (np.linspace(0, side - 1, PLACES).round().astype(int) for side in output.shape[:2])
+    chosen = output[np.ix_(rows, columns)]
+    if output.ndim == 2:
+        chosen = np.eye(classes, dtype=np.float32)[chosen]
+    return chosen.reshape(-1, classes)
 
 
 def found_in(predict: Predict, batches: MaskEvaluationBatches, split: MaskSplit) -> Iterator[np.ndarray]:

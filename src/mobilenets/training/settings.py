@@ -10,6 +10,7 @@ SCHEDULES = ("cosine", "poly")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CROPS = ("auto", "none", "pad", "resized")
 CLASSIFIER_IMAGES, DETECTOR_IMAGES, SEGMENTER_IMAGES = 64, 8, 8  # a step, where nobody says
+USUAL_IMAGES = {"classify": CLASSIFIER_IMAGES, "detect": DETECTOR_IMAGES, "segment": SEGMENTER_IMAGES}  # of a task
 
 
 @dataclass(frozen=True)
