@@ -303,7 +303,7 @@ def test_what_detectors_do_not_take_is_told_before_anything_is_written(trained, 
     out = tmp_path / "small"
     for words, told in [
         (("--teacher", trained), "--teacher is for classifiers"),
-        (("--sensitivity",), "compress --sensitivity takes classifiers, and this model is there to detect"),
+        (("--sensitivity",), "compress --sensitivity takes no detectors"),
         (("--keep-float", "block99"), "--keep-float block99"),
         (("--to", "savedmodel"), "computes in float32"),
         (("--hint", 1), "--hint is about what a teacher says"),

@@ -191,7 +191,7 @@ def test_a_head_needs_the_task(shapes, cli, tmp_path):
 def test_what_takes_classifiers_alone_says_so(trained, cli, tmp_path):
     status, _, err = cli("compress", trained, "--sensitivity", "--out", tmp_path / "out")
     assert status == 2
-    assert "compress --sensitivity takes classifiers, and this model is there to detect" in err
+    assert "compress --sensitivity takes no detectors" in err
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,11 @@ from mobilenets import card as cards
 from mobilenets.compression.scheme import WEIGHT_BITS, integer_form
 from mobilenets.compression.sensitivity import draw, sensitivity
 from mobilenets.data.loader import EvaluationBatches
+from mobilenets.data.mask_loader import MaskEvaluationBatches
+from mobilenets.data.masks import MaskData
 from mobilenets.deployment.calibrate import calibrate, calibration_images
 from mobilenets.errors import UserError
-from mobilenets.evaluation.evaluate import evaluation_data, require_fit
+from mobilenets.evaluation.known import data_of, require_model
 from mobilenets.files import explain, write_text
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model
@@ -40,13 +42,19 @@ def sensitivity_of(directory: Path | str, out: Path | str, weight_bits: int = 8)
         raise UserError(f"--weight-bits must be 8 or 4, not {weight_bits}")
     if (out / cards.CARD).exists():
         raise UserError(f"--out {out}: holds a model; name another directory for the table and the picture")
-    card = cards.read_classifier(directory, "compress --sensitivity")
-    data = evaluation_data(card)
+    card = cards.read_card(directory)
+    if card["task"] == cards.DETECT:
+        raise UserError(f"{directory}: compress --sensitivity takes no detectors yet, and this model is one")
+    data = data_of(card)
     size = card["input_shape"][0]
     model = load_model(directory)
-    require_fit(model, card, directory)
+    require_model(model, card, directory)
     ranges = calibrate(integer_form(graph_of(model)), calibration_images(card, data, size))
-    batches = EvaluationBatches(data.train.some(IMAGES, seed=1), size, BATCH, crop=cards.crop(card))
+    split = data.train.some(IMAGES, seed=1)
+    if isinstance(data, MaskData):
+        batches = MaskEvaluationBatches(split, size, BATCH)
+    else:
+        batches = EvaluationBatches(split, size, BATCH, crop=cards.crop(card))
     rows = sensitivity(model, batches, ranges, weight_bits)
     try:
         out.mkdir(parents=True, exist_ok=True)

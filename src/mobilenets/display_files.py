@@ -92,10 +92,13 @@ def show_compression(out: Path, card: dict[str, Any]) -> None:
 
 def show_sensitivity(out: Path, rows: list[dict[str, Any]], most: int = 20) -> None:
     """Prints the first rows of `mobilenets.compress_sensitivity.sensitivity_of`."""
-    result = table("operation", "kind", ">accuracy", ">change", ">signal to noise")
+    from mobilenets.card import score_in
+
+    title, score = score_in(rows[0])
+    result = table("operation", "kind", f">{title}", ">change", ">signal to noise")
     for row in rows[:most]:
         noise = "" if row["sqnr"] is None else f"{row['sqnr']:.1f} dB"
-        result.add_row(row["name"], row["kind"], f"{row['accuracy']:.2%}", f"{100 * row['change']:+.2f}", noise)
+        result.add_row(row["name"], row["kind"], f"{row[score]:.2%}", f"{100 * row['change']:+.2f}", noise)
     console().print(result)
     if len(rows) > most:
         print(f"{len(rows) - most} less sensitive ones are in the table")

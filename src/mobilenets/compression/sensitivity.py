@@ -13,9 +13,11 @@ from mobilenets.compression.scheme import INTEGER, Ranges, integer_form, make_sc
 from mobilenets.compression.simulate import Run, moves
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.drawing import ACCENT, DPI, PALE, nothing, save, style
+from mobilenets.evaluation.segmentation import counts, mean_iou
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.operations import Graph, Op
+from mobilenets.models.tasks import classes_of, segments
 
 DRAWN = 30  # bars; beyond, a page does not hold them
 
@@ -27,15 +29,15 @@ class Sensitivity:
     Attributes:
         name: of the operation, as ``floats`` of a `Quantization` may name it.
         kind: of the operation.
-        accuracy: with it in integers, 0..1.
-        change: of the accuracy against float32, in -1..1.
+        score: with it in integers, 0..1: accuracy, or a segmenter's mean intersection over union at its own size.
+        change: of the score against float32, in -1..1.
         error: mean square of the change of the logits.
         sqnr: signal to noise of the logits, decibels; None where nothing changed.
     """
 
     name: str
     kind: str
-    accuracy: float
+    score: float
     change: float
     error: float
     sqnr: float | None
@@ -51,13 +53,15 @@ def sensitivity(
     224 pixels take half a gigabyte in V2.
 
     Args:
-        model: a classifier of `mobilenets.models.classifier`.
-        batches: of images uint8 (batch, height, width, channels) and labels (batch,); some hundred images.
+        model: a classifier of `mobilenets.models.classifier`, or a segmenter of `mobilenets.models.segmenter`.
+        batches: of images uint8 (batch, height, width, channels) and labels (batch,) or masks (batch, height, width),
+            class indices or `mobilenets.data.masks.IGNORE`; some hundred images.
         ranges: of every operation's output, of `integer_form` of the model's graph.
         weight_bits: 8 or 4.
 
     Returns:
-        The fields of a `Sensitivity` each, ready for JSON; the most sensitive first, by the error of the logits.
+        The fields of a `Sensitivity` each, ready for JSON, ``score`` under its own name, ``accuracy`` or ``miou``; the
+        most sensitive first, by the error of the logits.
 
     Raises:
         ValueError: there are no images.
@@ -70,21 +74,55 @@ def sensitivity(
         for op in graph.ops
         if op.kind in INTEGER and not moves(op, scheme)
     }
-    changed: dict[str, list[np.ndarray]] = {name: [] for name in alone}
-    wanted, labels = [], []
+    exact, changed = _Sums(model), {name: _Sums(model) for name in alone}
     for images, truth in batches:
         pixels = keras.ops.convert_to_tensor(images.astype(np.float32))
         run = Run(plain, pixels)
-        wanted.append(_logits(run, graph.ops, graph))
-        labels.append(truth)
+        wanted = _logits(run, graph.ops, graph)
+        exact.add(wanted, 0.0, truth)  # against nothing at all: its error is the signal
         for name, each in alone.items():
             other = Run(each, pixels)
             other.values.update(run.values)
-            changed[name].append(_logits(other, _following(graph, name), graph))
-    if not wanted:
+            changed[name].add(_logits(other, _following(graph, name), graph), wanted, truth)
+    if not exact.values:
         raise ValueError("sensitivity needs images")
-    rows = _rows(graph, np.concatenate(wanted), np.concatenate(labels), changed)
-    return [asdict(row) for row in sorted(rows, key=lambda row: -row.error)]
+    rows = sorted(_rows(graph, exact, changed), key=lambda row: -row.error)
+    return [{exact.name if key == "score" else key: value for key, value in asdict(row).items()} for row in rows]
+
+
+class _Sums:
+    """What is kept of the logits of all batches: themselves, with each operation in turn, they would be gigabytes.
+
+    Attributes:
+        name: of the score, ``accuracy`` or ``miou``.
+        values: how many logits there were.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.name, self.values = "miou" if segments(model) else "accuracy", 0
+        self._squares, self._counts = 0.0, np.zeros((3, classes_of(model)), np.int64)
+
+    def add(self, logits: np.ndarray, wanted: np.ndarray | float, truth: np.ndarray) -> None:
+        """Adds a batch: its logits, what they should be, and the class of each image or pixel."""
+        self._squares += float(np.square(logits - wanted, dtype=np.float64).sum())
+        self.values += logits.size
+        if truth.shape[1:] != logits.shape[1:-1]:
+            logits = keras.ops.image.resize(logits, truth.shape[1:], "bilinear", data_format="channels_last")
+        found = keras.ops.convert_to_numpy(logits).argmax(axis=-1)
+        self._counts += counts(truth, found, self._counts.shape[1])
+
+    @property
+    def error(self) -> float:
+        """Mean square of the logits' difference from what they should be."""
+        return self._squares / self.values
+
+    @property
+    def score(self) -> float:
+        """0..1."""
+        true, _, right = self._counts
+        if self.name == "miou":
+            return mean_iou(*self._counts) or 0.0  # None where every pixel is ignored
+        return float(right.sum() / max(true.sum(), 1))
 
 
 def _following(graph: Graph, name: str) -> list[Op]:
@@ -106,24 +144,17 @@ def _logits(run: Run, ops: Sequence[Op], graph: Graph) -> np.ndarray:
     return keras.ops.convert_to_numpy(run.values[name])
 
 
-def _rows(
-    graph: Graph, wanted: np.ndarray, labels: np.ndarray, changed: Mapping[str, list[np.ndarray]]
-) -> list[Sensitivity]:
-    kinds = {op.name: op.kind for op in graph.ops}
-    accuracy = float((wanted.argmax(axis=1) == labels).mean())
+def _rows(graph: Graph, exact: _Sums, changed: Mapping[str, _Sums]) -> list[Sensitivity]:
+    kinds, signal = {op.name: op.kind for op in graph.ops}, exact.error
     rows = []
-    for name, parts in changed.items():
-        logits = np.concatenate(parts)
-        right = float((logits.argmax(axis=1) == labels).mean())
-        error = float(np.square(logits - wanted, dtype=np.float64).mean())
-        signal = float(np.square(wanted, dtype=np.float64).mean())
-        sqnr = float(10 * np.log10(signal / error)) if error and signal else None
-        rows.append(Sensitivity(name, kinds[name], right, right - accuracy, error, sqnr))
+    for name, sums in changed.items():
+        sqnr = float(10 * np.log10(signal / sums.error)) if sums.error and signal else None
+        rows.append(Sensitivity(name, kinds[name], sums.score, sums.score - exact.score, sums.error, sqnr))
     return rows
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path | str) -> Path | None:
-    """Draws the signal to noise that each operation leaves, the most sensitive on top, and the accuracy it costs.
+    """Draws the signal to noise that each operation leaves, the most sensitive on top, and the points it costs.
 
     Args:
         rows: of `sensitivity`; the first `DRAWN` that changed anything.

@@ -100,7 +100,7 @@ class Tally:
         pixels, every = int(true.sum()), int(self._pixels.sum())
         occurs = true + taken > 0
         values = {
-            "iou": right / np.maximum(true + taken - right, 1),
+            "iou": ious(true, taken, right),
             "precision": right / np.maximum(taken, 1),
             "recall": right / np.maximum(true, 1),
             "f1": 2 * right / np.maximum(true + taken, 1),
@@ -126,6 +126,32 @@ class Tally:
             ],
             **_confusion(matrix),
         }
+
+
+def counts(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
+    """Counts pixels, or whatever has a class; what has none, as what is ignored, counts nowhere.
+
+    Args:
+        truth: the class of each, of any shape; ``classes`` and above are none.
+        found: likewise, of the same shape.
+        classes: their number K.
+
+    Returns:
+        int64 (3, K): for each class those in the truth, those found, and those that are both.
+    """
+    known = truth < classes
+    truth, found = truth[known], found[known]
+    return np.stack([np.bincount(each, minlength=classes) for each in (truth, found, truth[truth == found])])
+
+
+def ious(true: np.ndarray, taken: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, of `counts`; NaN of one that is neither there nor found."""
+    return np.where(true + taken > 0, right / np.maximum(true + taken - right, 1), np.nan)
+
+
+def mean_iou(true: np.ndarray, taken: np.ndarray, right: np.ndarray) -> float | None:
+    """Its mean over the classes that occur in either; None where there are none."""
+    return _mean(ious(true, taken, right))
 
 
 def rows_masks(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
