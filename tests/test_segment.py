@@ -270,7 +270,7 @@ def test_predicting_names_what_means_nothing(trained, cli, tmp_path, words, mess
     assert message in err
 
 
-@pytest.mark.parametrize("verb", [("compress",), ("grid",), ("choose", "--latency-ms", "5")])
+@pytest.mark.parametrize("verb", [("grid",), ("choose", "--latency-ms", "5")])
 def test_what_does_not_take_segmenters_says_so(trained, cli, tmp_path, verb):
     status, _, err = cli(verb[0], trained, *verb[1:], *(["--out", tmp_path / "out"] if verb[0] != "grid" else []))
     assert status == 2

@@ -27,13 +27,15 @@ def compress(
     weight_bits: Annotated[int, typer.Option(help="8, or 4: files of half the size.")] = 8,
     to: Annotated[str, typer.Option(help="Files: of litert, onnx and openvino.")] = "litert",
     epochs: Annotated[int, typer.Option(help="Passes over the images, for int8.")] = 5,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="64, 8 for a detector")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step.", show_default="64, 8 for a detector or segmenter")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="from the batch size")] = None,
     teacher: Teacher = None,
     temperature: Temperature = 4.0,
     teaching: Teaching = 0.7,
     hint: Hint = 0.0,
-    max_drop: Annotated[float, typer.Option(help="Points of accuracy, or AP, that a file may lose.")] = 1.0,
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy, AP or mIoU that a file may lose.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="For the latency.", show_default="every core")] = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Only tell which layers int8 hurts: table and picture in --out.")
@@ -50,15 +52,14 @@ def compress(
         rows = sensitivity_of(run, out, weight_bits)
         display.json_out({"rows": rows}) if json else display_files.show_sensitivity(out, rows)
         return
-    from mobilenets.card import DETECT, read_card
+    from mobilenets.card import read_card
     from mobilenets.compress import Options
     from mobilenets.compress import compress as run_it
-    from mobilenets.training.settings import CLASSIFIER_IMAGES, DETECTOR_IMAGES, Settings
+    from mobilenets.training.settings import USUAL_IMAGES, Settings
 
-    usual = DETECTOR_IMAGES if read_card(run)["task"] == DETECT else CLASSIFIER_IMAGES
     settings = Settings(
         epochs=epochs,
-        batch_size=usual if batch_size is None else batch_size,
+        batch_size=USUAL_IMAGES[read_card(run)["task"]] if batch_size is None else batch_size,
         learning_rate=lr,
         warmup_epochs=min(0.1, epochs),
         temperature=temperature,

@@ -22,9 +22,9 @@ from mobilenets.deployment.export import export
 from mobilenets.deployment.judges import judge_of
 from mobilenets.deployment.targets import TARGETS, require_int4, variants
 from mobilenets.errors import UserError
-from mobilenets.evaluation.detector import require_detector
-from mobilenets.evaluation.evaluate import publish, require_fit
+from mobilenets.evaluation.evaluate import publish
 from mobilenets.evaluation.inference import predictor
+from mobilenets.evaluation.known import require_model
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
@@ -42,6 +42,8 @@ QAT_RATE = 0.002
 # multiply-accumulates, one epoch of Fashion-MNIST) 92.0, 91.6 and 91.3 %; ported V2 (a half, three epochs of `stamps`,
 # 66.4 % before) 67.0, 66.6 and 69.7 %.
 RECOVERY_RATE = 1 / 3
+# Settings of the first training that go on to hold: what the model should be good at, and what kept it from blowing up.
+KEPT = ("dice", "class_weights", "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Options:
         weight_bits: 8, or 4 for weights of 1x1 convolutions and the head, which are nearly all.
         teacher: a model directory to learn from, or None; for classifiers.
         targets: kinds of files to write.
-        max_drop: points of accuracy, or of a detector's AP, that a file may lose.
+        max_drop: points of accuracy, of a detector's AP or of a segmenter's mIoU, that a file may lose.
         threads: for the latency; None takes every core.
     """
 
@@ -192,6 +194,7 @@ def compress(
         require_int4(options.targets)
     card = cards.read_card(directory)
     check_entries(directory, card)
+    settings = _as_before(settings, card)
     kind, model = _opened(directory, card, options.teacher)
     data, size, crop = kind.data, card["input_shape"][0], cards.crop(card)
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
@@ -247,21 +250,25 @@ def compress(
     return made
 
 
+def _as_before(settings: Settings, card: dict[str, Any]) -> Settings:
+    """The settings with those `KEPT` that the model was trained by, where they do not say otherwise."""
+    training, usual = card.get("training") or {}, Settings()
+    same = [name for name in KEPT if name in training and getattr(settings, name) == getattr(usual, name)]
+    return replace(settings, **{name: training[name] for name in same})
+
+
 def _opened(directory: Path, card: dict[str, Any], teacher: str | None) -> tuple[Kind, keras.Model]:
     """Loads a model, with what it was trained on, and the one that it shall learn from."""
-    if card["task"] == cards.SEGMENT:
-        raise UserError(f"{directory}: compress takes classifiers and detectors, and this model is there to segment")
-    kind, detects = kind_of(card), card["task"] == cards.DETECT
-    if detects:
-        if teacher:
-            raise UserError("--teacher is for classifiers; a detector learns from the boxes alone, so leave it out")
-        what, enough = "images with objects", kind.data.train.objects and kind.data.val.objects
-    else:
-        what, enough = "images", len(kind.data.train)
-    if not enough:
-        raise UserError(f"{directory}: its card names no {what} to train on; compression needs some")
+    kind = kind_of(card)
+    if teacher and not isinstance(kind, Classifiers):
+        raise UserError(f"--teacher is for classifiers; this model learns from {kind.learned} alone, so leave it out")
+    if not kind.tells(kind.data.train) or not kind.tells(kind.data.val):
+        raise UserError(
+            f"{directory}: its card names no images with {kind.learned} to train and to measure on; compression needs "
+            "some"
+        )
     model = load_model(directory)
-    (require_detector if detects else require_fit)(model, card, directory)
+    require_model(model, card, directory)
     if isinstance(kind, Classifiers) and teacher:
         kind = replace(kind, teacher=load_teacher(teacher, kind.data.classes, card["input_shape"][0]))
     return kind, model

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.architectures import Head, Network, cost, layers_of
+from mobilenets.architectures import AnyHead, Network, cost, layers_of
 from mobilenets.card import HISTORY
 from mobilenets.compress_latency import FileClock, share_for
 from mobilenets.compression.importance import CRITERIA, importance
@@ -73,14 +73,14 @@ class Work:
         model: as it is now.
         network: its table.
         width_multiplier: alpha.
-        head: of a detector, or None.
+        head: of a detector or a segmenter, or None.
         log: an entry for each stage.
     """
 
     model: keras.Model
     network: Network
     width_multiplier: float
-    head: Head | None
+    head: AnyHead | None
     log: list[dict[str, Any]]
 
     def layers(self) -> list:

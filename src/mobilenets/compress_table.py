@@ -1,4 +1,4 @@
-"""Files before and after a compression, accuracy or AP and latency measured alike."""
+"""Files before and after a compression, accuracy, AP or mIoU and latency measured alike."""
 
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from mobilenets.deployment.targets import Writer, variants
 from mobilenets.deployment.verify import measured, truth_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.models.saving import load_model
+from mobilenets.models.tasks import detects
 from mobilenets.training.kinds import Kind
 
 
@@ -44,7 +45,7 @@ def before_and_after(
         truth = truth_of(model, judge_of(kind.data, model.input_shape[1], cards.crop(card)))
         rows, workers = [], []
         for target in targets:
-            for variant in variants([target], dict.fromkeys(("float32", precision)), detector=kind.head is not None):
+            for variant in variants([target], dict.fromkeys(("float32", precision)), detector=detects(model)):
                 path, _ = write_quicker(writer, variant, Path(temporary), threads)
                 entry = measured(path, variant, truth, threads)
                 rows.append(_row("before", entry, card, kind.score))

@@ -32,7 +32,7 @@ def correct_bias(
     normalization where a layer has one; layers with neither stay as they are.
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`.
+        model: of `mobilenets.models.tasks.built`.
         images: uint8 (height, width, channels), some hundred; where memory does not allow all, every second or third.
         ranges: of every operation's output, of `integer_form` of the model's graph; they stay right.
         floats: operations, or kinds of operations, computed in float32.

@@ -41,7 +41,7 @@ def equalize(
     others stay below.
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`.
+        model: of `mobilenets.models.tasks.built`.
         seen: what each operation of `integer_form` of its graph gave on real images.
         floats: operations, or kinds of operations, that will be computed in float32; nothing to gain there.
         weight_bits: 8 or 4.

@@ -1,18 +1,16 @@
 """How much each channel of a network matters: three criteria of the literature, comparable over all layers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from mobilenets.architectures import Channels
 from mobilenets.models import keras
-from mobilenets.models.builder import logits_model
-from mobilenets.models.detector import raw_model
 from mobilenets.models.layers import BatchNormReLU
 from mobilenets.models.statistics import FixedMode
-from mobilenets.models.tasks import detects
-from mobilenets.training.box_losses import loss_of
+from mobilenets.models.tasks import classes_of, detects, learning, segments
+from mobilenets.training import box_losses, mask_losses
 
 CRITERIA = ("taylor", "bn", "l2")  # the best measured first
 ops = keras.ops
@@ -25,14 +23,15 @@ def importance(
     """Scores every channel that may be removed.
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; it stays as it is.
+        model: of `mobilenets.models.tasks.built`; it stays as it is.
         channels: of its layers.
         criterion: ``taylor``, the squared change of the loss that removing the channel would make to first order,
             averaged over batches (arXiv 1906.10771, equation 8, with gates behind batch normalization); ``bn``, the
             size of batch normalization's factor (arXiv 1708.06519); ``l2``, the norm of the channel's weights
             against that of its layer's (arXiv 1608.08710).
-        batches: images (batch, size, size, 3), 0..255, and one-hot labels (batch, classes), or objects as
-            `mobilenets.training.box_losses.loss_of` takes them; for ``taylor`` alone.
+        batches: images (batch, size, size, 3), 0..255, and one-hot labels (batch, classes), objects as
+            `mobilenets.training.box_losses.loss_of` takes them, or masks as `mobilenets.training.mask_losses.loss_of`
+            does; for ``taylor`` alone.
     """
     makers = {
         index: [name for name in group.makers if name not in group.gates]
@@ -64,8 +63,7 @@ def _size(model: keras.Model, name: str, criterion: str) -> np.ndarray:
 def _changes(model: keras.Model, makers: list[str], batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     """What a factor on each channel would change of the loss, squared and averaged over batches."""
     # By the moving statistics: see `FixedMode`. Nothing of the model moves.
-    networks = FixedMode(raw_model(model) if detects(model) else logits_model(model), training=False)
-    loss = loss_of(model) if detects(model) else keras.losses.CategoricalCrossentropy(from_logits=True)
+    networks = FixedMode(learning(model), training=False)
     variables = {variable.path: place for place, variable in enumerate(networks.trainable_variables)}
     gates = {}
     for name in makers:
@@ -74,7 +72,7 @@ def _changes(model: keras.Model, makers: list[str], batches: Iterable[tuple[np.n
     listener = _Listener(gates)
     networks.compile(
         optimizer=listener,
-        loss=loss,
+        loss=_loss_of(model),
         jit_compile=keras.backend.backend() == "jax",
     )
     listener.build(networks.trainable_variables)
@@ -83,6 +81,12 @@ def _changes(model: keras.Model, makers: list[str], batches: Iterable[tuple[np.n
         networks.train_on_batch(images, labels)
         count += 1
     return {name: ops.convert_to_numpy(sums) / max(count, 1) for name, sums in zip(gates, listener.sums, strict=True)}
+
+
+def _loss_of(model: keras.Model) -> Callable[[Any, Any], Any]:
+    if segments(model):
+        return mask_losses.loss_of(classes_of(model))
+    return box_losses.loss_of(model) if detects(model) else keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
 class _Listener(keras.optimizers.Optimizer):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mobilenets.architectures import Channels, Head, Layer, Network, channel_groups, cost, layers_of, macs_by_groups
+from mobilenets.architectures import AnyHead, Channels, Layer, Network, channel_groups, cost, layers_of, macs_by_groups
 from mobilenets.compression.importance import Scores
 from mobilenets.errors import UserError
 from mobilenets.models import keras
@@ -100,7 +100,7 @@ class Pruner:
         width_multiplier: alpha.
         importance: scores the channels of a model.
         settle: brings a model whose channels have changed back into order, in place.
-        head: of a detector; None of a classifier.
+        head: of a detector or a segmenter; None of a classifier.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Pruner:
         width_multiplier: float,
         importance: Callable[[keras.Model, Channels], Scores],
         settle: Callable[[keras.Model], None],
-        head: Head | None = None,
+        head: AnyHead | None = None,
     ) -> None:
         self._width_multiplier, self._importance, self._settle = width_multiplier, importance, settle
         self._head = head
@@ -168,7 +168,7 @@ def remove_channels(
     network: Network,
     width_multiplier: float,
     kept: Mapping[int, np.ndarray],
-    head: Head | None = None,
+    head: AnyHead | None = None,
 ) -> tuple[keras.Model, Network]:
     """Builds the network without the channels that go; the weights of those that stay are copied.
 
@@ -177,7 +177,7 @@ def remove_channels(
         network: the table, by the conventions of the model's weights.
         width_multiplier: alpha.
         kept: of `choose`.
-        head: of a detector; None of a classifier.
+        head: of a detector or a segmenter; None of a classifier.
 
     Returns:
         The smaller model and its table.

@@ -9,6 +9,7 @@ from mobilenets.compression.scheme import Ranges
 from mobilenets.compression.simulate import Simulation
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.models import keras
 from mobilenets.models.boxes import Detections
 from mobilenets.training.checkpoint import State
@@ -20,10 +21,11 @@ from mobilenets.training.settings import Settings
 def simulated(model: keras.Model, ranges: Ranges, floats: Collection[str] = (), weight_bits: int = 8) -> keras.Model:
     """A model as it is computed in integers; it shares the variables of ``model``.
 
-    Takes and returns what ``model`` does: pixel values 0..255, and probabilities, or boxes and scores.
+    Takes and returns what ``model`` does: pixel values 0..255, and probabilities (of each pixel, if it is a segmenter)
+    or boxes and scores.
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`.
+        model: of `mobilenets.models.tasks.built`.
         ranges: of every operation's output, by calibration or an earlier training.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
@@ -40,7 +42,7 @@ def simulated(model: keras.Model, ranges: Ranges, floats: Collection[str] = (), 
 
 def train_quantized(
     model: keras.Model,
-    data: ImageData | BoxData,
+    data: ImageData | BoxData | MaskData,
     settings: Settings,
     directory: Path,
     state: State,
@@ -62,8 +64,7 @@ def train_quantized(
         ranges: of every operation's output, to begin with.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
-        fit: trains a model of this task: `mobilenets.training.fit.fit`, or
-            `mobilenets.training.dense.fit_detector`.
+        fit: trains a model of this task, of `mobilenets.training.kinds.Kind`.
         **options: of it.
 
     Returns:

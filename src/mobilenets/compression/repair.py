@@ -16,9 +16,13 @@ from mobilenets.data import ImageData
 from mobilenets.data.box_loader import BoxEvaluationBatches
 from mobilenets.data.boxes import BoxData, BoxSplit
 from mobilenets.data.loader import EvaluationBatches
+from mobilenets.data.mask_loader import MaskEvaluationBatches
+from mobilenets.data.masks import MaskData, MaskSplit
+from mobilenets.evaluation import segmenter
 from mobilenets.evaluation.detection import measure_boxes
 from mobilenets.evaluation.detector import BATCH, in_pixels, outputs_of
 from mobilenets.evaluation.inference import predictor, probabilities
+from mobilenets.evaluation.segmentation import counts, mean_iou
 from mobilenets.evaluation.suppression import final_boxes
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
@@ -86,9 +90,35 @@ class LabelledBoxes:
         return measure_boxes(found, self._split, self._classes)["ap"] or 0.0, outputs  # None without any object
 
 
-def labelled(data: ImageData | BoxData, size: int, crop: float) -> Labelled:
+class LabelledMasks:
+    """Images with masks: mean intersection over union at the model's size, and probabilities (`segmenter.places`).
+
+    Args:
+        split: the images and their masks.
+        classes: how many.
+        size: pixels of the images as the model takes them.
+    """
+
+    score = "miou"
+
+    def __init__(self, split: MaskSplit, classes: int, size: int) -> None:
+        self._classes = classes
+        self._batches = MaskEvaluationBatches(split, size, segmenter.BATCH)
+
+    def __call__(self, model: keras.Model) -> tuple[float, np.ndarray]:
+        counted, said = np.zeros((3, self._classes), np.int64), []
+        masks = (mask for _, masks in self._batches for mask in masks)
+        for output, mask in zip(segmenter.outputs_of(predictor(model), self._batches), masks, strict=True):
+            said.append(segmenter.places(output, self._classes))
+            counted += counts(mask, segmenter.class_map(output, *mask.shape[::-1]), self._classes)
+        return mean_iou(*counted) or 0.0, np.stack(said)  # None where every pixel is ignored
+
+
+def labelled(data: ImageData | BoxData | MaskData, size: int, crop: float) -> Labelled:
     """Images of the training set, of ``size`` pixels; ``crop`` is the share of a shorter side that is shown."""
     split = data.train.some(LABELLED, seed=1)
+    if isinstance(data, MaskData):
+        return LabelledMasks(split, len(data.classes), size)
     if isinstance(data, BoxData):
         return LabelledBoxes(split, data.classes, size)
     return LabelledImages(EvaluationBatches(split, size, BATCH, crop=crop))
@@ -139,10 +169,10 @@ def repair(
     first, unless another is better. To score higher than the model in float32 is luck, and counts as scoring as high.
 
     Args:
-        model: a trained model of `mobilenets.models.classifier` or `mobilenets.models.detector`. Where equalization or
-            bias correction win, its variables are changed.
+        model: a trained model of `mobilenets.models.tasks.built`. Where equalization or bias correction win, its
+            variables are changed.
         images: uint8 (height, width, channels), some hundred, to calibrate on.
-        labelled: `LabelledImages` or `LabelledBoxes`, to choose by.
+        labelled: `LabelledImages`, `LabelledBoxes` or `LabelledMasks`, to choose by.
         observe: looks at every output, `mobilenets.deployment.calibrate.observe`.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.

@@ -22,7 +22,7 @@ Ranges = dict[str, tuple[float, float]]  # operation -> least and greatest value
 INTEGER = (*LINEAR, "add", "multiply", "max_pool", "mean", "flatten")
 FUSED = (None, "relu", "relu6")  # activations that integers compute by being cut off
 MOVING = ("max_pool", "flatten", "resize")  # kinds that move values, or mix some that lie beside each other
-# Kinds that end a network, of classifiers and detectors. What they give is never rounded: each map of boxes and scores
+# Kinds that end a network, whatever its task. What they give is never rounded: each map of boxes and scores
 # has its own steps, and stands in one list with the others as real numbers.
 ENDING = ("softmax", "reshape", "concat", "detections")
 WEIGHT_BITS = (8, 4)

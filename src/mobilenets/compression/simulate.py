@@ -30,11 +30,12 @@ LEVELS = 255  # steps of an activation
 class Simulation(keras.layers.Layer):
     """Images to logits, through all the roundings of an int8 file.
 
-    Input: pixel values 0..255, (batch, height, width, channels). Output: logits, (batch, classes); of a detector a list
-    of two, (batch, locations, 4), the numbers that say where, and logits, (batch, locations, classes).
+    Input: pixel values 0..255, (batch, height, width, channels). Output: logits, (batch, classes), or of a segmenter
+    (batch, h, w, classes); of a detector a list of two, (batch, locations, 4), the numbers that say where, and logits,
+    (batch, locations, classes).
 
     Args:
-        model: of `mobilenets.models.classifier` or `mobilenets.models.detector`; its variables are the layer's, shared.
+        model: of `mobilenets.models.tasks.built`; its variables are the layer's, shared.
         ranges: of every operation's output, of `integer_form` of the model's graph.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8, or 4 for those that `mobilenets.compression.scheme.takes_four_bits`.

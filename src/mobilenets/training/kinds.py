@@ -11,14 +11,14 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.architectures import AnyHead, Head, SegmentationHead, head_of
-from mobilenets.data import ImageData
+from mobilenets.data import ImageData, Split
 from mobilenets.data.box_augment_sheet import augmented_sheet
 from mobilenets.data.box_loader import BoxBatches, BoxEvaluationBatches
-from mobilenets.data.boxes import BoxData
+from mobilenets.data.boxes import BoxData, BoxSplit
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.mask_augment_sheet import augmented_mask_sheet
 from mobilenets.data.mask_loader import MaskBatches, MaskEvaluationBatches
-from mobilenets.data.masks import MaskData
+from mobilenets.data.masks import MaskData, MaskSplit
 from mobilenets.errors import UserError
 from mobilenets.evaluation import measure
 from mobilenets.evaluation import segmenter as segmenters
@@ -41,7 +41,7 @@ from mobilenets.training.settings import Settings
 
 SHOWN = 16  # batches of images to train on, whose statistics a network gets
 LOOKED_AT = 512  # images of the training set that tell which channels matter
-TOGETHER = 64  # of them a batch
+TOGETHER, FEWER = 64, 16  # of them a batch; fewer where the loss is one of pixels, whose logits fill the memory
 
 
 class Kind(Protocol):
@@ -51,6 +51,7 @@ class Kind(Protocol):
         score: the figure of the metrics that models are compared by, and that a file must not lose; ``val_`` and it
             that of an epoch.
         unused: what the card says of training that means nothing to such models.
+        learned: what images of the data come with, in the words of people.
         data: what they are trained and evaluated on.
         head: a detector's or segmenter's, or None.
         fit: trains a model, as `mobilenets.training.fit.fit` does.
@@ -58,6 +59,7 @@ class Kind(Protocol):
 
     score: str
     unused: tuple[str, ...]
+    learned: str
 
     @property
     def data(self) -> ImageData | BoxData | MaskData: ...
@@ -67,6 +69,9 @@ class Kind(Protocol):
 
     @property
     def fit(self) -> Callable[..., Result]: ...
+
+    def tells(self, split: Any) -> bool:
+        """Whether a part of the data holds anything to learn from, or to be measured by."""
 
     def rate(self, settings: Settings) -> float:
         """The learning rate from random weights where nobody names one."""
@@ -97,11 +102,14 @@ class Classifiers:
     crop: float = 1.0
     teacher: keras.Model | None = None
 
-    score, unused, head = "accuracy", (), None
+    score, unused, learned, head = "accuracy", (), "classes", None
 
     @property
     def fit(self) -> Callable[..., Result]:
         return partial(fit, teacher=self.teacher)
+
+    def tells(self, split: Split) -> bool:
+        return len(split) > 0
 
     def rate(self, settings: Settings) -> float:
         return peak_rate(replace(settings, learning_rate=None))
@@ -137,17 +145,20 @@ class Detectors:
     data: BoxData
     head: Head
 
-    score, fit = "ap", staticmethod(fit_detector)
+    score, learned, fit = "ap", "objects", staticmethod(fit_detector)
     refused = fit_boxes.UNUSED
     unused = (*refused, "teacher")
 
     def rate(self, settings: Settings) -> float:
         return fit_boxes.usual_rate(settings)
 
+    def tells(self, split: BoxSplit) -> bool:
+        return split.objects > 0
+
     def require(self) -> None:
         """Checks that there is something to learn and to measure on; raises UserError where not."""
         for split, purpose, advice in _parts(self.data):
-            if not split.objects:
+            if not self.tells(split):
                 raise UserError(f"{self.data.source}: no object is left to {purpose}; {advice}")
 
     def shown(self, settings: Settings, size: int) -> Iterator[np.ndarray]:
@@ -177,17 +188,20 @@ class Segmenters:
     data: MaskData
     head: SegmentationHead
 
-    score, fit = "miou", staticmethod(fit_segmenter)
+    score, learned, fit = "miou", "masks", staticmethod(fit_segmenter)
     refused = fit_masks.UNUSED
     unused = (*refused, "teacher")
 
     def rate(self, settings: Settings) -> float:
         return fit_masks.usual_rate(settings)
 
+    def tells(self, split: MaskSplit) -> bool:
+        return bool(split.pixels[:, :-1].any())
+
     def require(self) -> None:
         """As that of `Detectors`."""
         for split, purpose, advice in _parts(self.data):
-            if not split.pixels[:, :-1].any():
+            if not self.tells(split):
                 raise UserError(f"{self.data.source}: no pixel with a class is left to {purpose}; {advice}")
         if len(self.data.classes) < 2:
             raise UserError(f"{self.data.source}: has one class, so there is nothing to tell apart; mark a second one")
@@ -197,7 +211,7 @@ class Segmenters:
 
     def looked_at(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         split = self.data.train.some(LOOKED_AT)
-        return _whole(MaskBatches(split, size, min(TOGETHER, len(split)), seed=1).epoch(0))
+        return _whole(MaskBatches(split, size, min(FEWER, len(split)), seed=1).epoch(0))
 
     def measure(self, model: keras.Model, size: int) -> dict[str, Any]:
         batches = MaskEvaluationBatches(self.data.val, size, segmenters.BATCH)
