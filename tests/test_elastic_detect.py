@@ -115,7 +115,8 @@ def test_maps_that_smaller_sizes_lack_learn_from_the_largest_as_if_it_were_alone
         networks.compile(optimizer, loss=loss_of(model), jit_compile=jit)
         optimizer.build(networks.trainable_variables)
         if passes:
-            step = Sandwich(networks, SHORT, [(0.25, 64), (0.25, 96)], seed=0, passes=2, head=head("ssdlite"))
+            options = {"seed": 0, "passes": 2, "head": head("ssdlite"), "loss": loss_of}
+            step = Sandwich(networks, SHORT, [(0.25, 64), (0.25, 96)], **options)
             step(images, objects(4), None, (0, 1))
         else:
             networks.train_on_batch(images, objects(4))
@@ -241,6 +242,7 @@ def test_an_extracted_detector_is_an_ordinary_one(elastic, cli, tmp_path):
     [
         (("--ema",), "--ema is for one width"),
         (("--patience", 1), "--patience is for one width"),
+        (("--size", "48,64"), "heads read other layers of images below 64 pixels"),
         (("--budget", "latency-ms=5", "--metric", "accuracy"), "of detectors one of ap, ap50, f1"),
         (("--teacher", "x"), "--teacher is for classifiers"),
     ],

@@ -226,8 +226,6 @@ def test_tiles_cover_every_pixel_once():
         (("--head", "unet"), "--head unet: unknown; choose of lraspp, deeplabv3_plus"),
         (("--output-stride", 4), "--output-stride must be one of 8, 16, 32, not 4"),
         (("--freeze",), "--freeze trains the head alone, so it needs --weights"),
-        (("--alpha", "0.25,0.5"), "segmenters are trained for one width and one resolution"),
-        (("--budget", "latency-ms=5"), "--budget takes classifiers and detectors"),
         (("--teacher", "x"), "--teacher is for classifiers"),
         (("--dice", 2), "--dice must be from 0 to 1, not 2"),
         (("--schedule", "step"), "--schedule must be one of cosine, poly, not step"),
@@ -271,7 +269,7 @@ def test_predicting_names_what_means_nothing(trained, cli, tmp_path, words, mess
 
 
 @pytest.mark.parametrize("verb", [("grid",), ("choose", "--latency-ms", "5")])
-def test_what_does_not_take_segmenters_says_so(trained, cli, tmp_path, verb):
+def test_what_does_not_take_such_segmenters_says_so(trained, cli, tmp_path, verb):
     status, _, err = cli(verb[0], trained, *verb[1:], *(["--out", tmp_path / "out"] if verb[0] != "grid" else []))
     assert status == 2
     assert len(err.strip().splitlines()) == 1, err
@@ -329,10 +327,57 @@ def test_a_file_without_a_card_is_known_by_what_it_gives(exported, cli, tmp_path
     assert json.loads(out)["images"][0]["classes"][0]["class"] == "background"
 
 
-def test_a_size_of_its_own_is_refused(trained, cli):
-    status, _, err = cli("export", trained, "--size", 96)
-    assert status == 2
-    assert "a segmenter says what it sees at one size" in err
+@pytest.mark.parametrize(
+    ("head", "fast"),
+    [
+        ("lraspp", False),
+        ("deeplabv3_plus", True),
+        *(pytest.param(name, False, marks=pytest.mark.long) for name in ("lraspp_wide", "deeplabv3")),
+    ],
+)
+def test_the_same_weights_make_a_segmenter_for_another_size(head, fast, tmp_path):
+    from mobilenets import card as cards
+    from mobilenets.architectures import network, segmentation_head
+    from mobilenets.errors import UserError
+    from mobilenets.models.segmenter import segmenter
+    from mobilenets.models.tasks import for_size
+
+    table, head = network("v1"), segmentation_head(head, 8, fast)
+    model, wanted = (segmenter(table, head, (size, size, 3), 3, 0.125) for size in (64, 96))
+    card = cards.begin(table, 0.125, 64, list(CLASSES), "", head=head)
+    found = for_size(model, card, tmp_path, 96)
+    for mine, its in zip(wanted.weights, model.weights, strict=True):
+        assert mine.path == its.path
+        mine.assign(its)
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    said = np.asarray(found.predict_on_batch(images))
+    assert said.shape == (2, *[24 if fast else 96] * 2, 3)
+    np.testing.assert_allclose(said, np.asarray(wanted.predict_on_batch(images)), atol=1e-6)
+    if head.name != "deeplabv3":  # which reads the last features alone
+        with pytest.raises(UserError, match="--size 48: this head reads other layers"):
+            for_size(model, card, tmp_path, 48)
+
+
+def test_a_file_for_another_size_is_measured_at_it(trained, cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("mobilenets.deployment.verify.measure_latency", short_latency)
+    run = shutil.copytree(trained, tmp_path / "run")
+    status, _, err = cli("export", run, "--size", 96, "--max-drop", 30)
+    assert status == 0, err
+    card = read_card(run)
+    (entry,) = card["artifacts"]
+    assert entry["file"] == "export/model_96px.tflite"
+    assert card["metrics"] == read_card(trained)["metrics"]
+    assert entry["metrics"]["miou"] > 0.5
+    status, out, _ = cli("evaluate", run / entry["file"], "--json")
+    assert status == 0
+    assert json.loads(out)["miou"] == pytest.approx(entry["metrics"]["miou"], abs=1e-6)
+    image, mask = picture(np.random.default_rng(9), 120, 90, 3)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    status, _, err = cli("predict", run / entry["file"], tmp_path / "image.png", "--out", tmp_path / "found")
+    assert status == 0, err
+    from PIL import Image
+
+    assert (np.asarray(Image.open(tmp_path / "found/image_mask.png")) == mask).mean() > 0.8
 
 
 def test_files_are_benchmarked(exported, cli):

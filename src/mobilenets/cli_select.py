@@ -94,8 +94,9 @@ def choose(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="To be best in: accuracy, precision, recall or f1; of a detector ap, ap50 or f1.",
-            show_default="accuracy, or ap",
+            help="To be best in: accuracy, precision, recall or f1; of a detector ap, ap50 or f1; of a segmenter "
+            "miou, f1 or pixel_accuracy.",
+            show_default="accuracy, ap or miou",
         ),
     ] = None,
     runtime: Annotated[

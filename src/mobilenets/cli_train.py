@@ -91,7 +91,8 @@ def train(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="With --budget, to be best in: accuracy (default), precision, recall, f1; ap, ap50, f1 of detectors.",
+            help="With --budget, to be best in: accuracy (default), precision, recall, f1; ap, ap50, f1 of detectors; "
+            "miou, f1, pixel_accuracy of segmenters.",
             show_default=False,
         ),
     ] = None,
@@ -171,8 +172,6 @@ def train(
     if fits is not None:
         if teacher or tensorboard:
             raise UserError("--teacher and --tensorboard are for a training alone; leave them out with --budget")
-        if task == "segment":
-            raise UserError("--budget takes classifiers and detectors; leave it out with --task segment")
         common["head"] = form
         return _whole_way(images, out, table, alphas, sizes, fits, settings, common, json)
     if form:

@@ -20,13 +20,8 @@ from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.evaluation.known import data_of, require_model
 from mobilenets.files import explain, write_text
-from mobilenets.models.builder import at_size
 from mobilenets.models.saving import load_model
-
-_ONE_SIZE = {
-    cards.DETECT: "a detector's anchors are made for one size",
-    cards.SEGMENT: "a segmenter says what it sees at one size",
-}
+from mobilenets.models.tasks import for_size
 
 
 def export(
@@ -80,11 +75,11 @@ def export(
     wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT, class_map)
     model = load_model(directory)
     require_model(model, card, directory)
-    if size and card["task"] in _ONE_SIZE:
-        raise UserError(f"--size: {_ONE_SIZE[card['task']]}; train one for another with --size")
+    if size and card["task"] == cards.DETECT:
+        raise UserError("--size: a detector's anchors are made for one size; train one for another with --size")
     data = data_of(card)
     if size:
-        model = at_size(model, size)
+        model = for_size(model, card, directory, size)
     truth = truth_of(model, judge_of(data, size or own, cards.crop(card)), class_map)
 
     quantization = read_quantization(card, directory)

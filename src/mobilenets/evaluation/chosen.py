@@ -13,8 +13,11 @@ METRICS = {
         "f1": "macro_f1",
     },
     "detect": {"ap": "ap", "ap50": "ap50", "f1": "f1"},
+    "segment": {"miou": "miou", "f1": "f1", "pixel_accuracy": "pixel_accuracy"},
 }  # what a user may ask for, the usual first, and how a measured file's row calls it
-TITLES = {"f1": "F1", "ap": "AP", "ap50": "AP50"}  # what people call those that are no words
+MODELS = {"classify": "classifiers", "detect": "detectors", "segment": "segmenters"}
+# What people call those metrics that are no words.
+TITLES = {"f1": "F1", "ap": "AP", "ap50": "AP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 LIMITS = {
     "latency_ms": ("latency", formats.milliseconds, 1),
     "size_kb": ("size", formats.size, 1e3),
@@ -28,13 +31,18 @@ STAGES = {
 
 
 def task_of(row: Mapping[str, Any]) -> str:
-    """The task, a key of `METRICS`, of a measured file's row."""
-    return "detect" if "ap" in row else "classify"
+    """The task, a key of `METRICS`, of a measured file's row, or of metrics: the one whose usual figure it has."""
+    return next((task for task, names in METRICS.items() if next(iter(names.values())) in row), "classify")
 
 
 def metrics_of(row: Mapping[str, Any]) -> dict[str, str]:
     """The `METRICS` of a measured file's row."""
     return METRICS[task_of(row)]
+
+
+def heading(title: str) -> str:
+    """A metric's title at the beginning of a line: words get a capital, abbreviations have theirs."""
+    return title.capitalize() if title.islower() else title
 
 
 def chosen(entry: Any) -> dict[str, Any] | None:
@@ -59,7 +67,7 @@ def chosen(entry: Any) -> dict[str, Any] | None:
             rows.append({"what": f"{title} {told} buys"} | step["row"])
     return {
         "metric": called,
-        "heading": called[0].upper() + called[1:],
+        "heading": heading(called),
         "rows": [row | {"value": row.get(column)} for row in rows],
         "limits": _limits(entry),
         "considered": formats.count(entry.get("considered")),

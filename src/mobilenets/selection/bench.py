@@ -14,6 +14,7 @@ from mobilenets import card as cards
 from mobilenets.architectures import cost, layers_of
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.deployment.artifacts import parts_of
 from mobilenets.deployment.calibrate import calibration_images
 from mobilenets.deployment.judges import checked, judge_of
@@ -46,7 +47,7 @@ class Bench:
         self,
         elastic: Elastic,
         card: dict[str, Any],
-        data: ImageData | BoxData,
+        data: ImageData | BoxData | MaskData,
         threads: int,
         reference: str,
         rounds: int = ROUNDS,
@@ -54,7 +55,7 @@ class Bench:
     ) -> None:
         self._elastic, self._threads = elastic, threads
         self._rounds, self._seconds = rounds, seconds
-        (self._reference,) = variants([reference], ["float32"], detector=elastic.head is not None)
+        (self._reference,) = variants([reference], ["float32"], detector=card["task"] == cards.DETECT)
         self._stack = ExitStack()
         self._began, self._count = time.perf_counter(), 0
         # One size after another: the images of one are in memory.

@@ -7,7 +7,7 @@ from typing import Any
 from mobilenets.deployment.runtimes import RUNTIMES
 from mobilenets.deployment.targets import PRECISIONS
 from mobilenets.errors import UserError
-from mobilenets.evaluation.chosen import METRICS, metrics_of, task_of
+from mobilenets.evaluation.chosen import METRICS, MODELS, metrics_of, task_of
 from mobilenets.evaluation.formats import is_number
 from mobilenets.selection.table import Row
 
@@ -57,7 +57,7 @@ class Budget:
         latency_ms: of one image, milliseconds; None for any, as with the others.
         size_kb: of the file with all that belongs to it, kilobytes (1,000 bytes).
         memory_mb: that loading and running it takes, megabytes (10⁶ bytes).
-        metric: of `METRICS`; None for the usual one, accuracy or a detector's AP.
+        metric: of `METRICS`; None for the usual one, accuracy, a detector's AP or a segmenter's mIoU.
         runtime: that it must run in; None for any.
         precision: of it; None for any.
     """
@@ -102,8 +102,7 @@ class Budget:
         """
         known = METRICS[task]
         if self.metric not in (None, *known):
-            what = "detectors" if task == "detect" else "classifiers"
-            raise UserError(f"--metric {self.metric}: of {what} one of {', '.join(known)} is measured")
+            raise UserError(f"--metric {self.metric}: of {MODELS[task]} one of {', '.join(known)} is measured")
         return replace(self, metric=self.metric or next(iter(known)))
 
     def keeps(self, row: Row, slack: float = 1.0) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Head, Network
+from mobilenets.architectures import AnyHead, Network, said_of
 from mobilenets.compress import Options, compress
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.deployment.export import export
 from mobilenets.deployment.targets import target_of
 from mobilenets.errors import UserError
@@ -27,7 +28,7 @@ from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import require_elastic, train
 from mobilenets.training.dense import train_dense
-from mobilenets.training.fit_boxes import usual_rate
+from mobilenets.training.kinds import dense
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 TUNED = 0.15  # of the epochs, in which the chosen network is trained alone
@@ -46,7 +47,7 @@ def sides(largest: int) -> list[int]:
 
 
 def train_to_budget(
-    data: ImageData | BoxData,
+    data: ImageData | BoxData | MaskData,
     out: Path | str,
     network: Network,
     width_multipliers: Sequence[float],
@@ -54,7 +55,7 @@ def train_to_budget(
     budget: Budget,
     settings: Settings | None = None,
     *,
-    head: Head | None = None,
+    head: AnyHead | None = None,
     weights: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,7 +81,7 @@ def train_to_budget(
         sizes: pixels.
         budget: what the file may take; without a runtime, LiteRT's.
         settings: of the training of all; what follows is shorter and otherwise alike.
-        head: of a detector, of `mobilenets.architectures.HEADS`; None trains a classifier.
+        head: of a detector or a segmenter, as there; None trains a classifier.
         say: called with a line about every stage that begins.
         report: called with what is measured, how much is done, and how much there is.
 
@@ -92,14 +93,14 @@ def train_to_budget(
     """
     out, settings = Path(out), settings or (Settings(batch_size=DETECTOR_IMAGES) if head else Settings())
     say = say or (lambda _: None)
-    require_elastic(network, settings, head)
-    budget = budget.about(cards.DETECT if head else cards.CLASSIFY)
+    require_elastic(network, settings, sizes, head)
+    budget = budget.about(cards.task_with(head))
     plan = _plan(budget, head)
     stages = _Stages(out / cards.STAGES)
     stages.begin(
         {
             "network": network.name,
-            "head": head and head.name,
+            **said_of(head),
             "alpha": sorted(width_multipliers),
             "size": sorted(sizes),
             "weights": str(weights) if weights else None,
@@ -150,16 +151,16 @@ def train_to_budget(
     return card
 
 
-def _training(head: Head | None) -> Callable[..., Any]:
-    """`mobilenets.training.classify.train`, or the same of detectors."""
+def _training(head: AnyHead | None) -> Callable[..., Any]:
+    """`mobilenets.training.classify.train`, or the same of detectors and segmenters."""
 
-    def run(data: BoxData, out: Path, network: Network, *others: Any, **options: Any) -> None:
+    def run(data: BoxData | MaskData, out: Path, network: Network, *others: Any, **options: Any) -> None:
         train_dense(data, out, network, head, *others, **options)
 
     return run if head else train
 
 
-def _plan(budget: Budget, head: Head | None) -> Plan:
+def _plan(budget: Budget, head: AnyHead | None) -> Plan:
     """What to measure: the files of one runtime.
 
     Raises:
@@ -169,7 +170,7 @@ def _plan(budget: Budget, head: Head | None) -> Plan:
         targets=[target_of(budget.runtime or "litert")],
         precisions=[budget.precision] if budget.precision else ["float32", "int8"],
     )
-    plan.files(head is not None)  # what cannot be written fails now, not after the training
+    plan.files(cards.task_with(head) == cards.DETECT)  # what cannot be written fails now, not after the training
     return plan
 
 
@@ -295,9 +296,9 @@ def _as_extracted(stages: _Stages, elastic: Path, row: Row, command: str) -> _St
 
 def _tuned(
     stages: _Stages,
-    data: ImageData | BoxData,
+    data: ImageData | BoxData | MaskData,
     network: Network,
-    head: Head | None,
+    head: AnyHead | None,
     row: Row,
     settings: Settings,
     common: dict[str, Any],
@@ -308,7 +309,7 @@ def _tuned(
         member = (row["width_multiplier"], row["resolution"])
         start = stages.path("extracted")
         if head and shorter.learning_rate is None and shorter.optimizer == "sgd":
-            shorter = replace(shorter, learning_rate=usual_rate(shorter) / 10)
+            shorter = replace(shorter, learning_rate=dense(data, head).rate(shorter) / 10)
         _training(head)(data, path, network, *member, shorter, weights=start, **stages.state("tuned"), **common)
     return _exported("tuned", path, row)
 

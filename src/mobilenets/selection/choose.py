@@ -55,13 +55,13 @@ def choose(
         What the card holds under ``chosen``, ``out``, and ``file``, the path of the exported file.
 
     Raises:
-        UserError: nothing fits, the grid is missing or of another model, or ``out`` cannot be used; or the model is a
-            detector, of which no table tells what it takes elsewhere.
+        UserError: nothing fits, the grid is missing or of another model, or ``out`` cannot be used; or the model is
+            no classifier: of others no table tells what they take elsewhere.
     """
     directory = Path(directory)
     known = read_grid(directory, grid)
-    if device is not None and known.get("task") == cards.DETECT:
-        raise UserError(f"--device {device}: such tables are of classifiers, and {directory} is a detector")
+    if device is not None and (task := known.get("task", cards.CLASSIFY)) != cards.CLASSIFY:
+        raise UserError(f"--device {device}: such tables are of classifiers, and {directory} is there to {task}")
     if out is None:
         out, overwrite = directory / cards.CHOSEN, True
     out = Path(out)

@@ -8,6 +8,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
+from mobilenets.data.masks import MaskData
 from mobilenets.deployment.latency import check_turns
 from mobilenets.deployment.machine import cores, fingerprint
 from mobilenets.deployment.subjects import writable
@@ -93,10 +94,10 @@ def grid(
 ) -> dict[str, Any]:
     """Writes, runs and measures a file of every width, resolution, precision and runtime.
 
-    The accuracy, or a detector's AP, is that of the file on the evaluation images; its latency comes from turns with
-    one reference, the widest network's float32 file, so that a machine that slows down meanwhile slows both. What has
-    been measured is kept, network by network: the same call goes on where an earlier one stopped, and one for other
-    widths, precisions or runtimes adds to it.
+    The accuracy, a detector's AP or a segmenter's mIoU is that of the file on the evaluation images; its latency comes
+    from turns with one reference, the widest network's float32 file, so that a machine that slows down meanwhile slows
+    both. What has been measured is kept, network by network: the same call goes on where an earlier one stopped, and
+    one for other widths, precisions or runtimes adds to it.
 
     Args:
         directory: what ``mobilenets train`` made of several widths or resolutions.
@@ -176,7 +177,12 @@ def same_machine(known: dict[str, Any]) -> bool:
 
 
 def _begin(
-    directory: Path, card: dict[str, Any], data: ImageData | BoxData, threads: int, reference: str, widest: Member
+    directory: Path,
+    card: dict[str, Any],
+    data: ImageData | BoxData | MaskData,
+    threads: int,
+    reference: str,
+    widest: Member,
 ) -> dict[str, Any]:
     """A grid without measurements."""
     machine = fingerprint()

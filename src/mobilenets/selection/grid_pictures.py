@@ -1,4 +1,4 @@
-"""The pictures of a measured grid: accuracy, or AP, against latency, and maps over width and resolution.
+"""The pictures of a measured grid: accuracy, AP or mIoU against latency, and maps over width and resolution.
 
 Rows that cannot be drawn (a latency of 0, an accuracy above 1) are left out, and so is a picture of nothing.
 """
@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from matplotlib.transforms import Bbox
 
 from mobilenets.evaluation import formats
+from mobilenets.evaluation.chosen import heading
 from mobilenets.evaluation.drawing import DPI, INK, QUIET, nothing, save, style
 from mobilenets.evaluation.report import RUNTIMES
 from mobilenets.selection.table import Row, front, score, score_title
@@ -277,7 +278,7 @@ def _accuracies(rows: Sequence[Row], kinds: Sequence[str], images: Any) -> list[
     few, many = min(values.values()), max(values.values())
     norm = Normalize(min(few, many - LEAST_SPREAD), many)
     name = score_title(rows)
-    title = (f"{name[0].upper()}{name[1:]}, {formats.shorten(base, 10)}, %", "")
+    title = (f"{heading(name)}, {formats.shorten(base, 10)}, %", "")
     line: list[Draw | None] = [_map(rows, values, title, SHADES, norm, lambda value: _rate(value, images))]
     for kind in kinds[1:]:
         name, changes = compared(rows, kind, base)

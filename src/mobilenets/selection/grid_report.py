@@ -7,6 +7,7 @@ from typing import Any
 
 from mobilenets.architectures import NETWORKS
 from mobilenets.evaluation import formats
+from mobilenets.evaluation.chosen import heading
 from mobilenets.evaluation.classification import interval
 from mobilenets.evaluation.report import RUNTIMES, environment, picture
 from mobilenets.files import write_text
@@ -56,14 +57,14 @@ def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
     images = grid["images"]
     best = max(rows, key=lambda row: (row["score"], -row["latency_ms"]), default=None)
     near = [row for row in rows if best and row["score"] >= best["score"] - NEAR]
-    score = table.score_title(rows)
+    score, task = table.score_title(rows), grid.get("task", "classify")
     return {
         "network": NETWORKS[grid["network"]].title if grid["network"] in NETWORKS else grid["network"],
         "alphas": sorted({row["width_multiplier"] for row in rows}),
         "sizes": sorted({row["resolution"] for row in rows}),
         "score": score,
-        "detects": grid.get("task") == "detect",
-        "heading": score[0].upper() + score[1:],
+        "task": task,
+        "heading": heading(score),
         "classes": _number(grid["classes"]),
         "data": _text(grid.get("data")),
         "images": images,
@@ -76,7 +77,7 @@ def _context(directory: Path, grid: dict[str, Any]) -> dict[str, Any]:
         "fastest": min(rows, key=lambda row: (_latency(row), -row["score"]), default=None),
         "smallest": min(rows, key=lambda row: (row["file_bytes"], -row["score"]), default=None),
         "fronts": _fronts(rows),
-        "margin": None if grid.get("task") == "detect" else _margin(best, images),
+        "margin": _margin(best, images) if task == "classify" else None,
         "change": _change(rows),
         "skipped": _skipped(grid["skipped"]),
         "shown_skipped": SHOWN_SKIPPED,

@@ -99,14 +99,14 @@ def write(grid: dict[str, Any], directory: Path) -> None:
 
 
 def columns(metrics: dict[str, Any]) -> dict[str, float]:
-    """A row's columns of what was measured: see `mobilenets.evaluation` and `mobilenets.evaluation.detection`."""
-    if "ap" in metrics:
-        return {column: metrics[column] for column in METRICS["detect"].values()}
+    """A row's columns of what was measured: see `mobilenets.evaluation` and its ``detection`` and ``segmentation``."""
+    if (task := task_of(metrics)) != "classify":
+        return {column: metrics[column] for column in METRICS[task].values()}
     return {"accuracy": metrics["accuracy"]} | {f"macro_{name}": value for name, value in metrics["macro"].items()}
 
 
 def score(row: Row) -> float:
-    """The accuracy of a file, or a detector's AP, 0..1."""
+    """The accuracy of a file, a detector's AP or a segmenter's mIoU, 0..1."""
     return row[next(iter(metrics_of(row)))]
 
 

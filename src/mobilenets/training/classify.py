@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import AnyHead, Network, SegmentationHead
+from mobilenets.architectures import SMALL_IMAGE, AnyHead, Network
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.masks import MaskData
@@ -108,7 +108,7 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     network = as_trained(network, weights, width_multiplier) if weights else network
     if several:
-        require_elastic(network, settings)
+        require_elastic(network, settings, sizes)
     model = classifier(network, (size, size, 3), len(data.classes), width_multiplier)
     if settings.cache_features and tensorboard:
         raise UserError("--cache-features writes no logs for TensorBoard; its epochs are in history.csv")
@@ -153,16 +153,20 @@ def listed(values: Any) -> list:
     return sorted(set(values)) if isinstance(values, Sequence) else [values]
 
 
-def require_elastic(network: Network, settings: Settings, head: AnyHead | None = None) -> None:
-    """Checks that a network can be trained for several widths or resolutions, as the settings ask.
+def require_elastic(network: Network, settings: Settings, sizes: Sequence[int], head: AnyHead | None = None) -> None:
+    """Checks that a network can be trained for several widths or resolutions (pixels), as the settings ask.
 
     Raises:
         UserError: says why not.
     """
     if not network.pool and head is None:
         raise UserError(f"{network.title}: its dense layers fit one resolution; give one --alpha and one --size")
-    if isinstance(head, SegmentationHead):
-        raise UserError("segmenters are trained for one width and one resolution; give one --alpha and one --size")
+    # Below it strides come later, so that a head reads other blocks, of other channels.
+    if head is not None and min(sizes) < SMALL_IMAGE <= max(sizes):
+        raise UserError(
+            f"--size: heads read other layers of images below {SMALL_IMAGE} pixels than of larger ones; give sizes of "
+            "one kind"
+        )
     if network.channels:
         raise UserError("--weights: of a pruned model no narrower network can be made; give one --alpha and one --size")
     for option, given in (("--freeze", settings.freeze), ("--ema", settings.ema), ("--patience", settings.patience)):

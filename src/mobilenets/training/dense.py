@@ -110,7 +110,7 @@ def train_dense(
     keras.utils.set_random_seed(settings.seed)
     network = as_trained(network, weights, width_multiplier, head) if weights else network
     if several:
-        require_elastic(network, settings, head)
+        require_elastic(network, settings, sizes, head)
     model = built(network, head, (size, size, 3), len(data.classes), width_multiplier)
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:

@@ -92,7 +92,7 @@ def _task(
 
     def stepper(networks: keras.Model) -> Sandwich:
         network, head, members = elastic
-        return Sandwich(networks, network, members, settings.seed, head=head)
+        return Sandwich(networks, network, members, settings.seed, head=head, loss=loss_of)
 
     return Task(
         batches=box_batches(data, settings, size),
