@@ -116,7 +116,7 @@ def one(name: str, form: str, runs: Path, data: MaskData) -> dict[str, Any]:
         "macs": card["cost"]["macs"],
         "params": card["cost"]["params"],
         "val": {key: card["metrics"][key] for key in FIGURES},
-        "classes": {row["name"]: row["iou"] for row in card["metrics"]["classes"]},
+        "classes": {row["class"]: row["iou"] for row in card["metrics"]["per_class"]},
         "unseen": figures(model, unseen_masks(), data.classes),
         "files": [
             {"file": entry["file"], "bytes": entry["bytes"], "miou": entry["metrics"]["miou"]}
