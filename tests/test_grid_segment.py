@@ -96,7 +96,9 @@ def test_what_segmenters_do_not_have_is_one_line(run, cli, tmp_path):
 
 @pytest.mark.long
 def test_a_budget_takes_a_segmenter_the_whole_way(place, cli, monkeypatch, tmp_path):
-    monkeypatch.setattr(budgeted, "Plan", lambda **options: grids.Plan(**options, rounds=1, seconds=0.02))
+    quick = {"precisions": ["int8"], "rounds": 1, "seconds": 0.02}
+    monkeypatch.setattr(budgeted, "Plan", lambda **options: grids.Plan(**options | quick))
+    monkeypatch.setattr(budgeted, "LOST", -1)  # so that integers are trained for, whatever they lose
     out, words = tmp_path / "out", ("--alpha", "0.125,0.25", "--size", 64, "--epochs", 6, "--batch-size", 8)
     words = ("train", shapes_in(place), "--task", "segment", *words, "--out", out, "--json")
     status, text, err = cli(*words, "--budget", "size-kb=1000", "--metric", "f1")
@@ -105,9 +107,9 @@ def test_a_budget_takes_a_segmenter_the_whole_way(place, cli, monkeypatch, tmp_p
     (entry,), stages = card["artifacts"], {stage["stage"]: stage["f1"] for stage in card["chosen"]["stages"]}
     assert (card["task"], card["head"], card["input_shape"]) == ("segment", "lraspp", [64, 64, 3])
     assert entry["bytes"] <= 1e6
-    assert {"extracted", "tuned"} <= set(stages)
+    assert set(stages) == {"extracted", "tuned", "integers"}
     assert entry["metrics"]["f1"] == pytest.approx(max(stages.values()), abs=1e-6)
     # The weights were good already: a tenth of the rate that a segmenter begins with.
-    assert card_of(out / "stages" / "tuned")["training"]["learning_rate"] == pytest.approx(0.005)
+    assert card_of(out / "stages" / "tuned")["training"]["learning_rate"] == pytest.approx(0.01)
     assert json.loads(cli("evaluate", out / entry["file"], "--json")[1])["f1"] == entry["metrics"]["f1"]
     assert "Chosen by budget" in (out / "report.html").read_text()
