@@ -39,12 +39,13 @@ def _show_artifact(run: Path, entry: dict[str, Any]) -> None:
 
     name, score = score_in(entry["metrics"])
     difference, latency = entry["comparison"], entry["latency_ms"]
+    largest = f"{difference['max_difference']:.1e}"
     show_rows(
         [
             ("file", str(run / entry["file"])),
             ("size", f"{entry['bytes'] / 1e3:,.0f} kB"),
             (f"{name} of the file", f"{entry['metrics'][score]:.2%}"),
-            ("largest difference of a probability", f"{difference['max_difference']:.1e}"),
+            *([] if entry.get("class_map") else [("largest difference of a probability", largest)]),
             (
                 "same surest class as the Keras model" if score == "ap" else "same class as the Keras model",
                 f"{difference['top1_agreement']:.2%} of {'the pixels compared in ' * (score == 'miou')}"

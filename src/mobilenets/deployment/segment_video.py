@@ -17,6 +17,7 @@ from mobilenets.deployment.predict import loaded, results, to_run
 from mobilenets.deployment.segment import opacity
 from mobilenets.errors import UserError
 from mobilenets.files import explain
+from mobilenets.quiet import quiet
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 TOGETHER = 64  # frames in memory at a time, at most
@@ -102,7 +103,8 @@ def _opened(path: Path | str) -> tuple[Any, dict[str, Any]]:
     before = os.environ.get("OPENCV_FFMPEG_CAPTURE_OPTIONS")
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = _OPTIONS
     try:
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        with quiet():  # what it prints of a file that is no video, an error says in one line
+            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     finally:
         del os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"]
         if before is not None:
