@@ -18,20 +18,14 @@ The picture beside the result shows the first eight scenes of val and what the d
 above the threshold at which its F1 is best.
 """
 
-import argparse
-import json
+import itertools
 import tempfile
-import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from mobilenets.architectures import HEADS, head, network
-from mobilenets.card import EXPORT, environment, now, read_card
+from mobilenets.card import read_card
 from mobilenets.compress import Options, compress
 from mobilenets.data.box_drawing import draw_boxes
 from mobilenets.data.box_loader import BoxEvaluationBatches
@@ -39,18 +33,15 @@ from mobilenets.data.boxes import BoxData, BoxSplit
 from mobilenets.data.scenes import scenes, unseen
 from mobilenets.deployment.benchmark import Plan, benchmark
 from mobilenets.deployment.export import export
-from mobilenets.deployment.latency import interleaved, summary
 from mobilenets.deployment.targets import Variant, Writer
-from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 from mobilenets.evaluation.detection import measure_boxes, reported
 from mobilenets.evaluation.detector import BATCH, found_in
 from mobilenets.evaluation.inference import predictor
-from mobilenets.files import write_json
 from mobilenets.models.detector import detector
 from mobilenets.models.saving import load_model
-from mobilenets.training.dense import train_dense
 from mobilenets.training.settings import Settings
+from networks_with_heads import asked, beside, in_turns, measured, sheet, trained
 
 RESULT = Path(__file__).parent / "results" / "detection.json"
 SIZE, SMALLER = 320, (256, 288)
@@ -64,40 +55,11 @@ TARGETS = ("litert", "onnx", "openvino")
 RUNTIMES = ("litert", "onnxruntime", "openvino", "keras")
 
 
-def trained(
-    start: Path, data: Any, table: Any, form: Any, alpha: float, stages: dict[int, int], settings: Settings
-) -> list[dict[str, Any]]:
-    """Trains at one size after the other, in directories whose names begin as ``start``; returns how long that took."""
-    before, found = None, []
-    for size, epochs in stages.items():
-        directory = start.with_name(f"{start.name}_{size}")
-        record = directory.with_suffix(".json")
-        if not (directory / "card.json").is_file():
-            going = (directory / "checkpoint.npz").is_file()
-            now_so = replace(settings, epochs=epochs)
-            began = time.process_time()
-            train_dense(data, directory, table, form, alpha, size, now_so, weights=before, resume=going)
-            spent = round(time.process_time() - began)
-            seconds = round(read_card(directory)["training"]["seconds"])
-            # Of a run that was interrupted, only its end has been measured.
-            record.write_text(json.dumps({"seconds": seconds, "processor_seconds": None if going else spent}))
-        found.append({"pixels": size, "epochs": epochs} | json.loads(record.read_text()))
-        before = directory
-    return found
-
-
 def figures(model: Any, split: BoxSplit, classes: tuple[str, ...]) -> dict[str, Any]:
     """What a detector comes to on a split."""
     batches = BoxEvaluationBatches(split, model.input_shape[1], BATCH)
     metrics = measure_boxes(found_in(predictor(model), batches, split.sizes), split, classes)
     return {key: metrics[key] for key in FIGURES}
-
-
-def in_turns(path: Path, other: Path) -> float:
-    """How long a file takes relative to another, in turns, on one thread each."""
-    with Worker(path) as first, Worker(other) as second:
-        times = [summary(rounds)["median"] for rounds in interleaved([first, second], [1, 1])]
-    return round(times[0] / times[1], 3)
 
 
 def smaller(directory: Path, name: str, form: str, data: BoxData) -> list[dict[str, Any]]:
@@ -124,8 +86,7 @@ def draw(directory: Path, data: BoxData, path: Path) -> None:
     for image, boxes in zip(split.images, found, strict=True):
         kept = reported(boxes, card["metrics"]["threshold"])
         pictures.append(draw_boxes(image, kept[:, :4], kept[:, 5].astype(int), data.classes, scores=kept[:, 4]))
-    rows = [np.hstack(pictures[start : start + DRAWN[1]]) for start in range(0, len(pictures), DRAWN[1])]
-    Image.fromarray(np.vstack(rows)).save(path, quality=85, optimize=True)
+    sheet(pictures, DRAWN[1], path)
 
 
 def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
@@ -138,17 +99,6 @@ def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
         compress(directory, out, Options(int8="ptq", max_drop=100), quiet=True)
     (entry,) = read_card(out)["artifacts"]
     return {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
-
-
-def beside(directory: Path, other: Path) -> dict[str, float] | None:
-    """How long LiteRT files take relative to those of another network, in turns, by precision; None without those."""
-    found = {}
-    for precision, file in (("float32", "model.tflite"), ("int8", "model_int8.tflite")):
-        paths = [each / EXPORT / file for each in (directory, other)]
-        if not all(path.is_file() for path in paths):
-            return None
-        found[precision] = in_turns(*paths)
-    return found
 
 
 def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
@@ -185,23 +135,12 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True, help="where the models are kept")
-    parser.add_argument("--only", help="one network and head, as v1:anchor_free; the result keeps its other rows")
-    parser.add_argument("--result", type=Path, default=RESULT)
-    options = parser.parse_args()
-    wanted = [(name, form) for name in NETWORKS for form in HEADS]
-    if options.only:
-        wanted = [pair for pair in wanted if ":".join(pair) == options.only]
-    options.runs.mkdir(parents=True, exist_ok=True)
-    data, rows = scenes(), {}
-    if options.only and options.result.is_file():
-        rows = {(row["network"], row["head"]): row for row in json.loads(options.result.read_text())["rows"]}
-    for pair in wanted:
-        rows[pair] = one(*pair, options.runs, data) | {"measured": now()}
-        print(rows[pair], flush=True)
-        result = {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES, "learning_rate": RATE}
-        write_json(options.result, result | {"rows": [*rows.values()], "environment": environment()})
+    options, wanted = asked(__doc__, itertools.product(NETWORKS, HEADS), RESULT)
+    data, about = (
+        scenes(),
+        {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES, "learning_rate": RATE},
+    )
+    rows = measured(options, wanted, about, lambda name, form: one(name, form, options.runs, data))
     best = max(rows, key=lambda pair: rows[pair]["val"]["ap"])
     draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
 

@@ -17,19 +17,14 @@ with LR-ASPP at 256: what is left of it where it takes no longer compares both h
 The picture beside the result shows the first eight scenes of val and what the segmenter with the highest mIoU sees.
 """
 
-import argparse
-import json
+import itertools
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from detection import in_turns, trained
 from mobilenets.architectures import network, segmentation_head
-from mobilenets.card import EXPORT, environment, now, read_card
+from mobilenets.card import EXPORT, read_card
 from mobilenets.data.mask_drawing import draw_mask
 from mobilenets.data.mask_loader import MaskEvaluationBatches
 from mobilenets.data.masks import MaskData, MaskSplit
@@ -40,10 +35,10 @@ from mobilenets.deployment.targets import Variant, Writer
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor
 from mobilenets.evaluation.segmenter import BATCH, found_in, tally
-from mobilenets.files import write_json
 from mobilenets.models.saving import load_model
 from mobilenets.models.tasks import built
 from mobilenets.training.settings import Settings
+from networks_with_heads import asked, beside, in_turns, measured, sheet, trained
 
 RESULT = Path(__file__).parent / "results" / "segmentation.json"
 SIZE, SMALLER = 256, (192, 224)
@@ -78,21 +73,13 @@ def smaller(directory: Path, other: Path, name: str, form: str, data: MaskData) 
     return rows
 
 
-def beside(directory: Path, other: Path) -> dict[str, float]:
-    """How long LiteRT files take relative to those of another network, in turns, by precision."""
-    files = {"float32": "model.tflite", "int8": "model_int8.tflite"}
-    pairs = {key: (directory / EXPORT / file, other / EXPORT / file) for key, file in files.items()}
-    return {key: in_turns(*pair) for key, pair in pairs.items() if all(path.is_file() for path in pair)}
-
-
 def draw(directory: Path, data: MaskData, path: Path) -> None:
     """A sheet of scenes with what a segmenter sees in them laid over each."""
     model = load_model(directory)
     split = data.val.some(DRAWN[0] * DRAWN[1])
     found = found_in(predictor(model), MaskEvaluationBatches(split, SIZE, BATCH), split)
     pictures = [draw_mask(image, mask, data.classes) for image, mask in zip(split.images, found, strict=True)]
-    rows = [np.hstack(pictures[start : start + DRAWN[1]]) for start in range(0, len(pictures), DRAWN[1])]
-    Image.fromarray(np.vstack(rows)).save(path, quality=85, optimize=True)
+    sheet(pictures, DRAWN[1], path)
 
 
 def one(name: str, form: str, runs: Path, data: MaskData) -> dict[str, Any]:
@@ -130,23 +117,16 @@ def one(name: str, form: str, runs: Path, data: MaskData) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True, help="where the models are kept")
-    parser.add_argument("--only", help="one network and head, as v1:lraspp; the result keeps its other rows")
-    parser.add_argument("--result", type=Path, default=RESULT)
-    options = parser.parse_args()
-    wanted = [(name, form) for name in NETWORKS for form in HEADS]
-    if options.only:
-        wanted = [pair for pair in wanted if ":".join(pair) == options.only]
-    options.runs.mkdir(parents=True, exist_ok=True)
-    data, rows = scene_masks(), {}
-    if options.only and options.result.is_file():
-        rows = {(row["network"], row["head"]): row for row in json.loads(options.result.read_text())["rows"]}
-    for pair in wanted:
-        rows[pair] = one(*pair, options.runs, data) | {"measured": now()}
-        print(rows[pair], flush=True)
-        result = {"benchmark": "segmentation", "data": "stamps", "pixels": SIZE, "batch": 8, "dice": SETTINGS.dice}
-        write_json(options.result, result | {"rows": [*rows.values()], "environment": environment()})
+    options, wanted = asked(__doc__, itertools.product(NETWORKS, HEADS), RESULT)
+    data = scene_masks()
+    about = {
+        "benchmark": "segmentation",
+        "data": "stamps",
+        "pixels": SIZE,
+        "batch": SETTINGS.batch_size,
+        "dice": SETTINGS.dice,
+    }
+    rows = measured(options, wanted, about, lambda name, form: one(name, form, options.runs, data))
     best = max(rows, key=lambda pair: rows[pair]["val"]["miou"])
     draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
 
