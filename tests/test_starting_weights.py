@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from mobilenets import architectures
-from mobilenets.architectures import V1
+from mobilenets.architectures import HEADS, SEGMENTATION_HEADS, V1
 from mobilenets.data import ImageData, Split
 from mobilenets.errors import UserError
 from mobilenets.models import keras, published
 from mobilenets.models.builder import classifier
 from mobilenets.models.checkpoints import tensors_of
 from mobilenets.models.saving import load_model, save_model
+from mobilenets.models.tasks import built, in_head
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training.classify import train
 from mobilenets.training.optimizer import layer_rates, make_optimizer
@@ -129,9 +130,16 @@ def test_caching_features_asks_for_a_frozen_network():
 
 
 def test_rates_fall_from_the_head_to_the_stem():
-    rates = layer_rates(classifier(TINY, (16, 16, 3), 3, 0.5), 0.5)
+    rates = layer_rates(classifier(TINY, (16, 16, 3), 3, 0.5), 0.5, "logits".__eq__)
     assert rates["logits"] > rates["block2_pointwise"] > rates["block1_depthwise"] > rates["stem"]
     assert rates["block2_depthwise_bn"] == rates["block2_pointwise"] == 2 * rates["block1_pointwise"]
+
+
+@pytest.mark.parametrize("form", [*HEADS.values(), *SEGMENTATION_HEADS.values()], ids=lambda form: form.name)
+def test_all_of_a_head_has_the_full_rate(form):
+    rates = layer_rates(built(V1, form, (64, 64, 3), 3, 0.25), 0.5, in_head)
+    assert {rate for name, rate in rates.items() if not name.startswith(("stem", "block"))} == {1.0}
+    assert (rates["block13_pointwise"], rates["stem"]) == (0.5, 0.5**14)
 
 
 @pytest.mark.backend
@@ -143,7 +151,7 @@ def test_a_block_moves_by_its_share_of_the_rate(optimizer):
         model = classifier(TINY, (16, 16, 3), 3, 0.5)
         before = {layer.name: layer.get_weights() for layer in model.layers}
         settings = Settings(optimizer=optimizer, warmup_epochs=0, weight_decay=0.0, batch_size=8)
-        rates = layer_rates(model, decay)
+        rates = layer_rates(model, decay, "logits".__eq__)
         model.compile(make_optimizer(settings, model.trainable_variables, 10, 0.01, rates), "categorical_crossentropy")
         images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.float32)
         model.train_on_batch(images, np.eye(3, dtype=np.float32)[np.arange(8) % 3])

@@ -66,7 +66,10 @@ def segment_images(
             try:
                 if isinstance(output, str):
                     raise ImageError(output)
-                pixels = decode(path) if out or cut_out else None
+                if tiles:
+                    output, pixels = output
+                else:
+                    pixels = decode(path) if out or cut_out else None
                 width, height = dimensions(path) if pixels is None else pixels.shape[1::-1]
             except ImageError as error:
                 skipped.append({"file": str(path), "reason": str(error)})
@@ -123,15 +126,18 @@ def opacity(output: np.ndarray, width: int, height: int) -> np.ndarray:
 # -- tiles ----------------------------------------------------------------------------------------------------------
 
 
-def _tiled(files: list[Path], runs: list[Run], size: int, batch: int) -> Iterator[np.ndarray | str]:
-    """For each file its map of classes, uint8 (height, width), put together of tiles; or why it cannot be read."""
+def _tiled(files: list[Path], runs: list[Run], size: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
+    """For each file its map of classes, uint8 (height, width), put together of tiles, and its pixels.
+
+    Or why it cannot be read.
+    """
     for path in files:
         try:
             pixels = decode(path)
         except ImageError as error:
             yield str(error)
             continue
-        yield _put_together(pixels, runs, size, batch)
+        yield _put_together(pixels, runs, size, batch), pixels
 
 
 def _put_together(pixels: np.ndarray, runs: list[Run], size: int, batch: int) -> np.ndarray:

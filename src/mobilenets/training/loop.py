@@ -115,7 +115,7 @@ def learn(
         layer.trainable = not settings.freeze or head(layer.name)
     task = make()
     networks, steps = task.networks, task.batches.steps
-    rate, rates = peak_rate(settings, from_weights), layer_rates(networks, settings.layer_decay)
+    rate, rates = peak_rate(settings, from_weights), layer_rates(networks, settings.layer_decay, head)
     if state.epoch:
         assign(model.weights, state.model)
     optimizer = make_optimizer(settings, networks.trainable_variables, steps, rate, rates, task.passes, shared(model))

@@ -1,6 +1,6 @@
 """Optimizer and learning-rate schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mobilenets.models import keras
@@ -79,18 +79,17 @@ def make_optimizer(
     return optimizer
 
 
-def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
-    """The share of the learning rate that each layer of a model gets, by name: ``decay`` to the blocks behind it."""
+def layer_rates(model: keras.Model, decay: float, head: Callable[[str], bool]) -> dict[str, float]:
+    """The share of the learning rate that each layer of a model gets, by name: ``decay`` to the blocks behind it.
+
+    The layers that ``head`` names are the last block, all of them.
+    """
     if decay == 1:
         return {}
-    layers = [layer for layer in model.layers if layer.weights]
-    blocks = {name: index for index, name in enumerate(dict.fromkeys(map(_block, layers)))}
-    return {layer.name: decay ** (len(blocks) - 1 - blocks[_block(layer)]) for layer in layers}
-
-
-def _block(layer: keras.Layer) -> str:
-    block = layer.name.split("_")[0]
-    return "level" if block.startswith("level") else block  # a detector's maps share weights
+    names = [layer.name for layer in model.layers if layer.weights]
+    block_of = {name: None if head(name) else name.split("_")[0] for name in names}
+    order = [*dict.fromkeys(block for block in block_of.values() if block is not None), None]
+    return {name: decay ** (len(order) - 1 - order.index(block)) for name, block in block_of.items()}
 
 
 class _Poly(keras.optimizers.schedules.LearningRateSchedule):
