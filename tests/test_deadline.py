@@ -2,8 +2,8 @@
 
 import json
 import shutil
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from PIL import Image
 
 from mobilenets.architectures import V1
 from mobilenets.errors import UserError
+from mobilenets.selection import deadline as keeping
 from mobilenets.selection.controller import LONGEST, SETTLE, WINDOW, Controller
 from mobilenets.selection.deadline import DeadlinePredictor, Frame, FrontMember
 from mobilenets.selection.deadline_picture import Phase, draw_frames
@@ -229,13 +230,16 @@ def test_files_are_written_once_and_checked_before_each_use(run):
     assert predictor(picture()).sum() == pytest.approx(1, abs=1e-3)
 
 
-def test_it_goes_down_under_load_and_comes_back(made):
+def test_it_goes_down_under_load_and_comes_back(made, monkeypatch):
     predictor = DeadlinePredictor(made, 60)
-    costs, load = [2.0, 4.0, 8.0, 16.0], 1.0
+    costs, load, seconds = [2.0, 4.0, 8.0, 16.0], 1.0, 0.0
+    # A clock that only networks move: whatever else the machine does, this is the same each time.
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(perf_counter=lambda: seconds))
 
     def slow(ms):
         def run(images):
-            time.sleep(ms * load / 1e3)
+            nonlocal seconds
+            seconds += ms * load / 1e3
             return np.zeros((1, 10), np.float32)
 
         return run
@@ -250,7 +254,7 @@ def test_it_goes_down_under_load_and_comes_back(made):
     for _ in range(12):
         predictor(picture())
     assert predictor.controller.current in (0, 1, 2)
-    assert sum(not frame.met for frame in predictor.history) <= 4
+    assert sum(not frame.met for frame in predictor.history) <= 2
     load = 1.0
     for _ in range(80):
         predictor(picture())
