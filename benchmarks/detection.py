@@ -48,7 +48,11 @@ SIZE, SMALLER = 320, (256, 288)
 DRAWN = (2, 4)  # rows and columns of the picture
 # Width, and epochs at each number of pixels, which together take less than 40 minutes on two cores.
 NETWORKS = {"v1": (0.5, {160: 20, SIZE: 50}), "v3_large": (1.0, {160: 20, SIZE: 18})}
-RATE, IMAGES = 0.05, 8  # learning rate, and images a step
+IMAGES = 8  # a step
+RATE = 0.05  # learning rate
+# At 0.05 V3-Large diverges in its first epochs with SSDLite, whose loss is several times as large; with gradients
+# clipped it learns, but what its last blocks compute grows to 1,500, and int8 files find nothing any more.
+LOWER = {("v3_large", "ssdlite"): 0.0125}
 FIGURES = ("images", "objects", "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "precision", "recall", "f1")
 LOST = 0.02  # of AP, in integers
 TARGETS = ("litert", "onnx", "openvino")
@@ -104,7 +108,7 @@ def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
 def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
     """Everything about a network with a head."""
     alpha, stages = NETWORKS[name]
-    settings = Settings(batch_size=IMAGES, learning_rate=RATE)
+    settings = Settings(batch_size=IMAGES, learning_rate=LOWER.get((name, form), RATE))
     spent = trained(runs / f"{name}_{form}", data, network(name), head(form), alpha, stages, settings)
     directory = runs / f"{name}_{form}_{SIZE}"
     if not read_card(directory)["artifacts"]:
@@ -118,6 +122,7 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
         "head": form,
         "width_multiplier": alpha,
         "training": spent,
+        "learning_rate": card["training"]["learning_rate"],
         "macs": card["cost"]["macs"],
         "params": card["cost"]["params"],
         "val": {key: card["metrics"][key] for key in FIGURES},
@@ -136,10 +141,7 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
 
 def main() -> None:
     options, wanted = asked(__doc__, itertools.product(NETWORKS, HEADS), RESULT)
-    data, about = (
-        scenes(),
-        {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES, "learning_rate": RATE},
-    )
+    data, about = scenes(), {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES}
     rows = measured(options, wanted, about, lambda name, form: one(name, form, options.runs, data))
     best = max(rows, key=lambda pair: rows[pair]["val"]["ap"])
     draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))

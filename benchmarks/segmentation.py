@@ -45,7 +45,7 @@ SIZE, SMALLER = 256, (192, 224)
 HEADS = ("lraspp", "deeplabv3_plus")
 DRAWN = (2, 4)  # rows and columns of the picture
 # Width, and epochs at each number of pixels, which together take less than 40 minutes on two cores.
-NETWORKS = {"v1": (0.5, {128: 40, SIZE: 40}), "v3_large": (1.0, {128: 40, SIZE: 40})}
+NETWORKS = {"v1": (0.5, {128: 40, SIZE: 40}), "v3_large": (1.0, {128: 40, SIZE: 30})}
 SETTINGS = Settings(batch_size=8, dice=0.5)
 FIGURES = ("images", "miou", "pixel_accuracy", "f1", "precision", "recall", "boundary_f")
 TARGETS = ("litert", "onnx", "openvino")

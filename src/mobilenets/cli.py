@@ -142,7 +142,10 @@ def export(
     to: Annotated[str, typer.Option(help="Of litert, onnx, openvino and savedmodel.")] = "litert",
     precision: Annotated[str, typer.Option(help="Of float32, float16 and int8.")] = "float32",
     batch: Annotated[
-        str | None, typer.Option(help="Images a call, or dynamic.", show_default="1 for litert, else dynamic")
+        str | None,
+        typer.Option(
+            help="Images a call, or dynamic.", show_default="1 for litert, openvino and detectors, else dynamic"
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of the side.", show_default="the model's")] = None,
     input: Annotated[str, typer.Option(help="Type of the image: uint8 or float32, 0..255 either way.")] = "uint8",
