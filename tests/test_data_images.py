@@ -234,6 +234,18 @@ def test_dimensions_of_a_file_larger_than_its_header(tmp_path, kind):
         images.dimensions(tmp_path / "absent")
 
 
+def test_exif_behind_the_pixels_of_a_png_does_not_count():
+    """Who reads the header alone would not know of it, and take another size for the picture's."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = encoded(smooth(), "PNG"), encoded(smooth(), "PNG", exif=exif)
+    start = turned.index(b"eXIf") - 4
+    chunk = turned[start : start + 12 + int.from_bytes(turned[start : start + 4], "big")]
+    late = plain[:-12] + chunk + plain[-12:]
+    assert images.dimensions(late) == images.dimensions(plain) == images.dimensions(turned)[::-1]
+    np.testing.assert_array_equal(decode(late), decode(plain))
+
+
 def test_damaged_exif_does_not_matter():
     data = encoded(smooth(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff broken")
     assert difference(decode(data), smooth()) < 8

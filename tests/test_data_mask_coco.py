@@ -195,16 +195,24 @@ def test_both_forms(tmp_path):
     assert any("though there is also COCO JSON" in note for note in data.notes)
 
 
+def drawn(corners, width, height):
+    """An outline's pixels in the whole image."""
+    top, left, inside = filled(corners, width, height)
+    pixels = np.zeros((height, width), bool)
+    pixels[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return pixels
+
+
 def test_pixels_whose_centre_lies_inside():
-    assert filled(square(1.5, 0.5, 2, 1), 5, 3).astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0] * 5]
-    assert filled(square(1.51, 0.49, 2, 1), 5, 3).astype(int).tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0] * 5]
-    assert filled([0, 0, 4, 0, 0, 4], 4, 4).sum() == 6  # centres on the edge belong to one side of it
-    assert not filled(square(-9, -9, 5, 5), 4, 4).any()
-    assert filled(square(-9, -9, 50, 50), 4, 4).all()
-    assert not filled([1, 1, 2, 2, 3, 3], 9, 9).any()
+    assert drawn(square(1.5, 0.5, 2, 1), 5, 3).astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0] * 5]
+    assert drawn(square(1.51, 0.49, 2, 1), 5, 3).astype(int).tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0] * 5]
+    assert drawn([0, 0, 4, 0, 0, 4], 4, 4).sum() == 6  # centres on the edge belong to one side of it
+    assert not drawn(square(-9, -9, 5, 5), 4, 4).any()
+    assert drawn(square(-9, -9, 50, 50), 4, 4).all()
+    assert not drawn([1, 1, 2, 2, 3, 3], 9, 9).any()
     # What is surrounded twice is outside, as a star's middle.
     star = [5, 0, 8, 9, 0, 3, 10, 3, 2, 9]
-    assert not filled([10 * corner for corner in star], 100, 100)[50, 50]
+    assert not drawn([10 * corner for corner in star], 100, 100)[50, 50]
 
 
 def test_outlines_as_matplotlib_knows_their_inside():
@@ -213,7 +221,31 @@ def test_outlines_as_matplotlib_knows_their_inside():
     for _ in range(30):
         corners = rng.uniform(-10, 110, (int(rng.integers(3, 9)), 2))
         inside = outline.Path(corners).contains_points(centres).reshape(80, 100)
-        np.testing.assert_array_equal(filled(corners.ravel(), 100, 80), inside)
+        np.testing.assert_array_equal(drawn(corners.ravel(), 100, 80), inside)
+
+
+def test_objects_of_any_size_are_drawn_in_little_memory(tmp_path):
+    import tracemalloc
+
+    side = 3000
+    root = coco(tmp_path, [])
+    Image.fromarray(np.zeros((side, side), np.uint8)).save(root / "large.png")
+    content = json.loads((root / "shapes.json").read_text())
+    content["images"].append({"id": 9, "file_name": "large.png", "width": side, "height": side})
+    content["annotations"] = [
+        {"id": index, "image_id": 9, "category_id": 3, "segmentation": [square(index, index, side - 50, side - 50)]}
+        for index in range(40)
+    ] + [{"id": 99, "image_id": 0, "category_id": 17, "segmentation": [square(1, 1, 9, 9)]}]
+    (root / "shapes.json").write_text(json.dumps(content))
+    tracemalloc.start()
+    try:
+        data = load_masks(root)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 30 * side**2  # all objects as whole images would be 40
+    mask = masks(data)["large.png"]
+    assert (mask > 0).sum() == (mask == mask.max()).sum() == (side - 50 + 39) ** 2 - 2 * sum(range(40))
 
 
 def blobs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

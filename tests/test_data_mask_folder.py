@@ -499,9 +499,48 @@ def test_what_is_refused(tmp_path):
         ("a:1,2,3\nb:1,2,3", "colour of 'b'"),
         ("a:1,2,300", "0 to 255"),
         ("\n".join(map(str, range(256))), "at most 255"),
+        ("\n".join(map(str, range(100_000))), "line 256: masks have at most 255"),
+        ("a" * 1001, "1001 characters"),
     ):
         write(root / "classes.txt", text)
         refused(root, "classes.txt", word)
+
+
+def test_blanks_in_a_list_of_classes_are_blanks(tmp_path):
+    root = pairs(tmp_path / "few")
+    blanks = "\t" * 100_000
+    write(root / "classes.txt", f"sky{blanks}\n{blanks}deep  {blanks} sea\nsoil\n")
+    assert load_masks(root).classes == ("sky", "deep sea", "soil")
+
+
+def test_a_pipe_is_no_list_of_objects(tmp_path):
+    root = pairs(tmp_path / "few")
+    os.mkfifo(root / "instances_train.json")
+    assert load_masks(root).form == "images and masks"
+
+
+def test_what_is_only_measured_may_hold_nothing(tmp_path):
+    root = pairs(tmp_path / "few", mask=np.zeros((HEIGHT, WIDTH)))
+    write(root / "classes.txt", "background\ncat\ndog")
+    refused(root, "every pixel of its masks is 'background'")
+    data = load_masks(root, val_fraction=1.0)
+    assert (len(data.train), len(data.val), data.classes) == (0, 3, ("background", "cat", "dog"))
+
+
+def test_a_mask_of_colours_that_became_one_of_numbers_is_told(tmp_path):
+    root = pairs(tmp_path / "few")
+    for path in sorted((root / "masks").iterdir()):
+        paint(path, np.repeat(np.uint8(blocks(0, 100, 200))[..., None], 3, axis=-1) // np.uint8([1, 2, 3]))
+    write(
+        root / "classes.txt",
+        "\n".join(f"{name}:{v},{v // 2},{v // 3}" for name, v in (("a", 0), ("b", 100), ("c", 200))),
+    )
+    split = load_masks(root).val
+    assert set(np.unique(split.mask(0))) == {0, 1, 2}
+    for path in sorted((root / "masks").iterdir()):
+        paint(path, np.uint8(blocks(0, 1, 2)))
+    with pytest.raises(UserError, match="has changed: it was one of colours"):
+        split.mask(0)
 
 
 def test_boxes_are_no_masks(tmp_path):

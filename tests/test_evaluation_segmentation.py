@@ -100,6 +100,18 @@ def test_equals_torchmetrics():
         assert metrics[name] == pytest.approx(float(measure(found, true, **about)), abs=1e-6)
 
 
+def test_boundaries_may_be_left_out():
+    truths, founds = maps()
+    whole, quick = tallied(truths, founds, 5).metrics(), Tally([f"class {index}" for index in range(5)], False)
+    for truth, found in zip(truths, founds, strict=True):
+        quick.add(truth, found)
+    metrics = quick.metrics()
+    assert [rates.pop("boundary_f") for rates in (metrics, *metrics["per_class"])] == [None] * 6
+    assert None not in [rates.pop("boundary_f") for rates in (whole, *whole["per_class"][:4])]
+    del whole["per_class"][4]["boundary_f"]
+    assert metrics == whole
+
+
 def test_a_case_counted_by_hand():
     truth = [[0, 0, 0, 1], [0, 0, 1, 1], [2, 2, 255, 255]]
     found = [[0, 0, 1, 1], [0, 0, 1, 0], [2, 0, 1, 2]]

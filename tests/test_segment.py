@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from exported import HERE, short_latency
+from exported import HERE, one_line, short_latency
 from mobilenets.card import read_card
 from once import once
 
@@ -184,6 +184,24 @@ def test_the_background_is_cut_out(trained, cli, tmp_path, monkeypatch):
     assert cut.shape == (80, 96, 4)
     np.testing.assert_array_equal(cut[..., :3], image[..., ::-1])
     assert cut[mask > 0, 3].mean() > 128 > cut[mask == 0, 3].mean()
+
+
+def test_nothing_that_is_read_or_written_is_written_over(trained, cli, tmp_path):
+    image, _ = picture(np.random.default_rng(7), 96, 80, 4)
+    for name in ("x/a.png", "x/a_mask.png", "x/A_1.png", "y/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), image[..., ::-1])
+    status, out, _ = cli("predict", trained, tmp_path, "--out", tmp_path / "found", "--cut-out", "--json")
+    assert status == 0
+    images = json.loads(out)["images"]
+    written = [Path(entry[key]) for entry in images for key in ("picture", "mask", "cut_out")]
+    assert len({str(path).casefold() for path in written}) == 12
+    assert all(path.is_file() for path in written)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    one_line(cli("predict", trained, tmp_path / "x", "--out", tmp_path / "x" / "."), "images are read from there")
+    (tmp_path / "notes.txt").write_text("")
+    one_line(cli("predict", trained, tmp_path / "x", "--out", tmp_path / "notes.txt"), "is a file; name a directory")
+    assert all(path.read_bytes() == data for path, data in before.items())
 
 
 def test_large_images_are_looked_at_in_tiles(trained, cli, tmp_path):

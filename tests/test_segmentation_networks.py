@@ -135,3 +135,8 @@ def test_parameters_are_those_torchvision_publishes():
 def test_what_there_is_not_is_named(arguments, why):
     with pytest.raises(UserError, match=why):
         segmentation_head(*arguments)
+
+
+def test_more_classes_than_a_byte_tells_apart_are_refused():
+    with pytest.raises(UserError, match="at most 255 classes apart, not 256"):
+        segmenter(V1, segmentation_head("lraspp"), (32, 32, 3), 256, 0.25)

@@ -24,6 +24,7 @@ from mobilenets.architectures.networks import (
 from mobilenets.architectures.segmentation import (
     DEFAULT_SEGMENTATION_HEAD,
     LOGITS,
+    MOST_CLASSES,
     SEGMENTATION_HEADS,
     SEGMENTATION_SIZE,
     DeepLab,
@@ -54,6 +55,7 @@ __all__ = [
     "FAMILY",
     "HEADS",
     "LOGITS",
+    "MOST_CLASSES",
     "NETWORKS",
     "RESNET50",
     "SEGMENTATION_HEADS",

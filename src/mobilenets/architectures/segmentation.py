@@ -9,6 +9,7 @@ from mobilenets.errors import UserError
 
 SEGMENTATION_SIZE = 256  # pixels of the images, where nobody names a size
 DEFAULT_SEGMENTATION_HEAD = "lraspp"
+MOST_CLASSES = 255  # so that each of them, and what is ignored, fit into 8 bits
 LOGITS = "logits"  # the layer that says it, on a map smaller than the image
 
 
@@ -181,6 +182,9 @@ def write_out_segmenter(
     Raises:
         UserError: an argument is out of its range.
     """
+
+    if isinstance(num_classes, int) and num_classes > MOST_CLASSES:
+        raise UserError(f"a segmenter tells at most {MOST_CLASSES} classes apart, not {num_classes}")
 
     def write(made: HeadLayers, features: dict[int, Layer]) -> list[str]:
         # Both papers have ReLU; it is clipped where the network's is, for integers.

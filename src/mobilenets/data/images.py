@@ -100,8 +100,8 @@ def decode(source: Path | str | bytes, size: int | None = None) -> np.ndarray:
         if size:
             picture.draft(None, (size, size))  # does nothing to formats other than JPEG
         with memory_for(picture):
-            picture.load()
             turn = _TURNS.get(orientation(picture))
+            picture.load()
             rgb = _whole_pixels(_to_rgb(picture), full, size or max(full))
             if turn:
                 rgb = rgb.transpose(Image.Transpose[turn])
@@ -133,9 +133,7 @@ def dimensions(source: Path | str | bytes) -> tuple[int, int]:
         source = read(source)
     with opened(source) as picture:
         width, height = picture.size
-        # Of a PNG, Pillow would decode all the pixels in search of an EXIF block behind them.
-        known = picture.format != "PNG" or "exif" in picture.info
-        return (height, width) if known and orientation(picture) in (5, 6, 7, 8) else (width, height)
+        return (height, width) if orientation(picture) in (5, 6, 7, 8) else (width, height)
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -287,7 +285,13 @@ def memory_for(picture: "Image.Image") -> contextlib.AbstractContextManager:
 
 
 def orientation(picture: "Image.Image") -> int:
-    """EXIF's, 1 to 8; 1 where there is none."""
+    """EXIF's, 1 to 8; 1 where there is none.
+
+    To be asked for before the pixels are read: what a PNG has behind them does not count, for whoever reads the header
+    alone would not know of it.
+    """
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1  # Pillow would decode all the pixels in search of one behind them
     try:
         value = picture.getexif().get(0x0112, 1)
         return value if isinstance(value, int) else 1

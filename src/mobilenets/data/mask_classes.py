@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilenets.architectures import MOST_CLASSES
 from mobilenets.data.box_read import Tree, read_file
-from mobilenets.data.masks import BACKGROUND, MOST_CLASSES
+from mobilenets.data.masks import BACKGROUND
 from mobilenets.data.names import shown, some
 from mobilenets.errors import UserError
 
 LISTS = ("classes.txt", "labelmap.txt", "class_names.txt", "label_colors.txt", "labels.txt")
-_LIMIT = 2**20  # bytes of a list
+_LIMIT, _LINE = 2**20, 1000  # bytes of a list, characters of a line
 # Names under which a colour stands for pixels that are no class.
 _IGNORED = frozenset({"void", "ignore", "ignored", "__ignore__", "unlabeled", "unlabelled"})
 _NUMBERS = r"(\d{1,3})\s*[,\s]\s*(\d{1,3})\s*[,\s]\s*(\d{1,3})"
@@ -92,36 +93,40 @@ def find_list(tree: Tree, notes: list[str]) -> Listed | None:
 def _parsed(tree: Tree, path: Path, notes: list[str]) -> Listed:
     called = tree.called(path)
     text = read_file(tree, path, _LIMIT).decode("utf-8-sig", "replace")
-    names: list[str] = []
-    colours: list[int | None] = []
+    names: dict[str, int | None] = {}
     dropped: dict[str, int | None] = {}
+    taken: set[int] = set()
     for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+        # Runs of blanks as one, so that nothing is looked for in them.
+        line = "\t".join(filter(None, (" ".join(part.split()) for part in line.split("\t"))))
         if not line or line.startswith("#"):
             continue
+        if len(line) > _LINE:
+            raise UserError(f"{called}, line {number}: {len(line)} characters; that is no name of a class")
         name, colour = _entry(line, f"{called}, line {number}")
         if name.casefold() in _IGNORED and (colour is not None or name == "__ignore__"):
             dropped[name] = colour
+            taken |= {colour} - {None}
             continue
         if name in names:
             raise UserError(f"{called}, line {number}: '{name}' is there twice; give every class a name of its own")
-        if colour is not None and colour in (*colours, *dropped.values()):
+        if colour in taken:
             raise UserError(
                 f"{called}, line {number}: the colour of '{name}' is that of another class; give it its own"
             )
-        names.append(name)
-        colours.append(colour)
+        names[name] = colour
+        taken |= {colour} - {None}
+        if len(names) > MOST_CLASSES:
+            raise UserError(f"{called}, line {number}: masks have at most {MOST_CLASSES} classes")
     if not names:
         raise UserError(f"{called}: names no class; write one a line, or take the file out")
-    if len(names) > MOST_CLASSES:
-        raise UserError(f"{called}: {len(names)} classes; masks have at most {MOST_CLASSES}")
-    lacking = [name for name, colour in zip(names, colours, strict=True) if colour is None]
+    lacking = [name for name, colour in names.items() if colour is None]
     if lacking and len(lacking) < len(names):
         raise UserError(f"{called}: no colour for {some(lacking)}; write 'name:red,green,blue' for every class or none")
     if coloured := [name for name, colour in dropped.items() if colour is not None]:
         notes.append(f"no class, by its name in {called}, and so ignored: {some(coloured)}")
     ignored = frozenset(colour for colour in dropped.values() if colour is not None)
-    return Listed(tuple(names), () if lacking else tuple(colours), ignored, called)
+    return Listed(tuple(names), () if lacking else tuple(names.values()), ignored, called)
 
 
 def _entry(line: str, where: str) -> tuple[str, int | None]:
@@ -131,7 +136,7 @@ def _entry(line: str, where: str) -> tuple[str, int | None]:
     elif found := _COLOUR_FIRST.fullmatch(line):
         *channels, name = found.groups()
     else:
-        return shown(line), None
+        return shown(line.replace("\t", " ")), None
     values = [int(channel) for channel in channels]
     if max(values) > 255:
         raise UserError(f"{where}: a colour is three numbers from 0 to 255, not {','.join(channels)}")

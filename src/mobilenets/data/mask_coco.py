@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mobilenets.architectures import MOST_CLASSES
 from mobilenets.data import coco, images
 from mobilenets.data.box_read import Lost, Tree
 from mobilenets.data.mask_read import Masked, MaskReading
-from mobilenets.data.masks import BACKGROUND, IGNORE, MOST_CLASSES, pixels_of
+from mobilenets.data.masks import BACKGROUND, IGNORE, pixels_of
 from mobilenets.data.names import shown
 from mobilenets.data.outlines import filled, unpacked
 from mobilenets.data.scan import threads
@@ -25,6 +26,7 @@ from mobilenets.errors import UserError
 NAME = coco.NAME
 
 
+_KEPT = 2**26  # bytes of objects that are drawn before it is known which are in front; others are drawn again
 _BLOCK = 2**24  # bytes that are looked through at once
 _LONGEST = 64  # bytes that the beginning of an outline takes
 _OUTLINE = re.compile(rb'"segmentation"\s*:\s*(?:\[\s*\[\s*[\d\-]|\{)')
@@ -38,6 +40,8 @@ def recognize(tree: Tree) -> bool:
 def _outlined(path: Path) -> bool:
     """Whether an outline occurs in a file, which may be large: it is not parsed for that."""
     tail = b""
+    if not path.is_file():  # a pipe has no end
+        return False
     try:
         with open(path, "rb") as file:
             while block := file.read(_BLOCK):
@@ -101,8 +105,8 @@ class Shape:
     outlines: tuple[np.ndarray, ...] = ()
     lengths: Mapping[str, Any] | None = None
 
-    def drawn(self, width: int, height: int) -> np.ndarray:
-        """Its pixels: bool ``(height, width)``.
+    def drawn(self, width: int, height: int) -> "_Part":
+        """Its pixels.
 
         Raises:
             ValueError: it cannot be drawn.
@@ -113,13 +117,39 @@ class Shape:
             counts = self.lengths.get("counts")
             if not isinstance(counts, str | list):
                 raise ValueError("run lengths without counts")
-            return unpacked(counts, width, height)
+            inside = unpacked(counts, width, height)
+            rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+            if not len(rows):
+                return _Part(0, 0, np.zeros((0, 0), bool))
+            part = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            return _Part(int(rows[0]), int(columns[0]), part.copy())
         if not self.outlines:
             raise ValueError("none is given")
-        inside = np.zeros((height, width), bool)
-        for outline in self.outlines:
-            inside |= filled(outline, width, height)
-        return inside
+        parts = [_Part(*filled(outline, width, height)) for outline in self.outlines]
+        if len(parts) == 1:
+            return parts[0]
+        parts = [part for part in parts if part.inside.size] or parts[:1]
+        top, left = (min(starts) for starts in zip(*((part.top, part.left) for part in parts), strict=True))
+        ends = [(part.top + part.inside.shape[0], part.left + part.inside.shape[1]) for part in parts]
+        bottom, right = (max(each) for each in zip(*ends, strict=True))
+        whole = _Part(top, left, np.zeros((bottom - top, right - left), bool))
+        for part in parts:
+            part.of(whole.inside, top, left)[part.inside] = True
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A part of an image, from its row ``top`` and column ``left`` on, and which pixels of it are inside."""
+
+    top: int
+    left: int
+    inside: np.ndarray
+
+    def of(self, pixels: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray:
+        """That part of an image's pixels, of which those before ``top`` and ``left`` are not given."""
+        height, width = self.inside.shape
+        return pixels[self.top - top : self.top - top + height, self.left - left : self.left - left + width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +172,18 @@ class ShapesMask:
     def read(self) -> np.ndarray:
         """The class of each pixel: uint8 ``(height, width)``, as the image is shown."""
         width, height = self.size
-        layers = [(shape.label, shape.drawn(width, height)) for shape in self.shapes]
+        areas, parts, kept = [], [], 0
+        for shape in self.shapes:
+            part = shape.drawn(width, height)
+            areas.append(int(part.inside.sum()))
+            kept += part.inside.size
+            parts.append(part if kept <= _KEPT else None)
         # The sort is stable: of two objects of one size the later is in front.
-        layers.sort(key=lambda layer: (layer[0] != IGNORE, -int(layer[1].sum())))
+        order = sorted(range(len(areas)), key=lambda index: (self.shapes[index].label != IGNORE, -areas[index]))
         mask = np.zeros((height, width), np.uint8)
-        for label, pixels in layers:
-            mask[pixels] = label
+        for index in order:
+            part = parts[index] or self.shapes[index].drawn(width, height)
+            part.of(mask)[part.inside] = self.shapes[index].label
         return np.ascontiguousarray(turned(mask, self.turn))
 
 

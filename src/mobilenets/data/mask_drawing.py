@@ -9,6 +9,7 @@ from mobilenets.data.masks import IGNORE, has_background
 
 _STRIPE = 3  # pixels; what is ignored is hatched
 _HATCH = (np.array([200, 200, 200]), np.array([90, 90, 90]))
+_TOGETHER = 1 << 20  # pixels that are drawn at a time
 _SHADES = (0.0, 0.5, -0.45)  # how much white, or black where below 0, is mixed in for every further ten classes
 
 
@@ -52,17 +53,22 @@ def draw_mask(image: np.ndarray, mask: np.ndarray, classes: Sequence[str], alpha
         fill = mask_colour(label, classes)
         if fill is not None:
             paint[label], share[label] = fill, alpha
-    colours, shares = paint[mask], share[mask][..., None]
-    ignored = mask == IGNORE
-    rows, columns = np.nonzero(ignored)
-    light = (rows + columns) // _STRIPE % 2 == 0
-    colours[rows, columns] = np.where(light[:, None], *_HATCH)
-    shares[ignored] = max(alpha, 0.5)
-    picture = image * (1 - shares) + colours * shares
+    share[IGNORE] = max(alpha, 0.5)
     # Where classes meet, each is in full colour on its own side, and the background black.
     edge = _edges(mask, max(1, round(min(mask.shape) / 200)))
-    picture[edge] = colours[edge] * 0.8
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    picture = np.empty_like(image)
+    # Some rows at a time: numbers between 0 and 255 need many times the memory of the picture.
+    height = max(1, _TOGETHER // max(1, mask.shape[1]))
+    for top in range(0, len(mask), height):
+        part = slice(top, top + height)
+        colours, shares = paint[mask[part]], share[mask[part]][..., None]
+        rows, columns = np.nonzero(mask[part] == IGNORE)
+        light = (top + rows + columns) // _STRIPE % 2 == 0
+        colours[rows, columns] = np.where(light[:, None], *_HATCH)
+        drawn = image[part] * (1 - shares) + colours * shares
+        drawn[edge[part]] = colours[edge[part]] * 0.8
+        picture[part] = np.clip(np.rint(drawn), 0, 255)
+    return picture
 
 
 def _edges(mask: np.ndarray, width: int) -> np.ndarray:

@@ -75,8 +75,8 @@ def read_values(data: bytes) -> Values:
             raise ImageError("a JPEG, which does not keep the values of a mask; save it as PNG")
         bits = data[24] if picture.format == "PNG" and picture.mode == "L" else 8
         with images.memory_for(picture):
-            picture.load()
             orientation = images.orientation(picture)
+            picture.load()
             palette, transparent = None, False
             if picture.mode == "1":
                 pixels, coloured, bits = np.array(picture).astype(np.uint8) * 255, False, 1
@@ -178,6 +178,8 @@ class FileMask:
         except ImageError as error:
             raise ImageError(f"its mask {self.path.name} cannot be read: {error}") from error
         if pixels.dtype == np.uint8:
+            if max(self.classes, default=0) > 255:
+                raise ImageError(f"its mask {self.path.name} has changed: it was one of colours")
             table = np.full(256, IGNORE, np.uint8)
             for value, index in self.classes.items():
                 table[value] = index

@@ -172,7 +172,7 @@ def _check_classes(source: str, classes: Sequence[str], train: MaskSplit, val: M
     """Refuses a data set with one class; notes classes that are nowhere to be found in a part."""
     seen = {part: split.pixels[:, :-1].sum(axis=0) > 0 for part, split in (("training", train), ("validation", val))}
     everywhere = seen["training"] | seen["validation"]
-    if everywhere.sum() < 2:
+    if everywhere.sum() < 2 and len(train):  # what is only measured may well hold nothing
         only = classes[int(np.flatnonzero(everywhere)[0])]
         raise UserError(f"{source}: every pixel of its masks is '{only}' or ignored; there is nothing to learn")
     for part, split in (("training", train), ("validation", val)):

@@ -11,7 +11,6 @@ from mobilenets.data.types import Problem
 from mobilenets.errors import UserError
 
 IGNORE = 255  # in a mask: a pixel that nobody is asked to know, neither object nor background
-MOST_CLASSES = 255  # so that every class and IGNORE fit into 8 bits
 BACKGROUND = frozenset({"background", "_background_", "__background__", "bg"})  # names of what is no object
 
 

@@ -8,13 +8,17 @@ _FARTHEST = 1e7  # pixels from the corner of an image; beyond it nobody drew any
 _MOST_CROSSINGS = 20_000_000  # of edges and rows: 160 MB for each number about them
 
 
-def filled(outline: Sequence[float], width: int, height: int) -> np.ndarray:
-    """The pixels whose centre lies inside an outline, by the even-odd rule: bool ``(height, width)``.
+def filled(outline: Sequence[float], width: int, height: int) -> tuple[int, int, np.ndarray]:
+    """The pixels whose centre lies inside an outline, by the even-odd rule.
 
     Args:
         outline: x and y of each corner in turn, in pixels; the left edge of the first pixel is at 0.
-        width: Of the result.
-        height: Of the result.
+        width: Of the image.
+        height: Of the image.
+
+    Returns:
+        The first row and the first column of a part of the image that holds them all, and which pixels of it they are:
+        bool ``(rows, columns)``.
 
     Raises:
         ValueError: it does not have three corners or more, or one is no number.
@@ -36,13 +40,15 @@ def filled(outline: Sequence[float], width: int, height: int) -> np.ndarray:
     slope = (next_x - x)[edges] / (next_y - y)[edges]
     crossings = x[edges] + (rows + 0.5 - y[edges]) * slope
     columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)
-    inside = np.zeros((height, width), bool)
-    if len(rows):
-        (top, bottom), (left, right) = ((int(ends.min()), int(ends.max()) + 1) for ends in (rows, columns))
-        place, shape = (rows - top) * (right - left) + columns - left, (bottom - top, right - left)
-        flips = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
-        inside[top:bottom, left : right - 1] = np.cumsum(flips[:, :-1], axis=1) % 2 == 1
-    return inside
+    if not len(rows):
+        return 0, 0, np.zeros((0, 0), bool)
+    (top, bottom), (left, right) = ((int(ends.min()), int(ends.max()) + 1) for ends in (rows, columns))
+    # A byte a pixel and no more: outlines may be as large as the image, and that is not ours.
+    places, counts = np.unique((rows - top) * (right - left) + columns - left, return_counts=True)
+    flips = np.zeros((bottom - top) * (right - left), np.uint8)
+    flips[places] = counts & 1
+    flips = flips.reshape(bottom - top, right - left)[:, :-1]
+    return top, left, np.bitwise_xor.accumulate(flips, axis=1).view(bool)
 
 
 def unpacked(counts: Sequence[int] | str | bytes, width: int, height: int) -> np.ndarray:

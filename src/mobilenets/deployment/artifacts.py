@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
+from mobilenets.architectures import MOST_CLASSES
 from mobilenets.deployment.runtimes import RUNTIMES, runtime_of
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -222,6 +223,8 @@ def check_maps(path: Path, outputs: np.ndarray, classes: int) -> None:
     Raises:
         UserError: they are neither.
     """
+    if classes > MOST_CLASSES:
+        raise UserError(f"{path}: {classes} classes are listed for it; a segmenter tells at most {MOST_CLASSES} apart")
     if outputs.dtype == np.uint8:
         if outputs.ndim != 3 or outputs.max(initial=0) >= classes:
             raise UserError(f"{path}: gives bytes of shape {outputs.shape[1:]}, not maps of {classes} classes")

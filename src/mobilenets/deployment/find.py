@@ -9,7 +9,7 @@ from mobilenets import card as cards
 from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_boxes
-from mobilenets.deployment.predict import loaded, model_and_images, results
+from mobilenets.deployment.predict import loaded, model_and_images, require_apart, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import annotate
 from mobilenets.evaluation.detector import in_pixels
@@ -43,11 +43,13 @@ def find_objects(
         ``skipped``, each with ``file`` and ``reason``.
 
     Raises:
-        UserError: the model or a path is missing, or none of the images can be read.
+        UserError: the model or a path is missing, none of the images can be read, or ``out`` is no directory, or one
+            that images are read from.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be from 0 to 1, not {threshold:g}")
     chosen, files = model_and_images(model, paths, runtime, precision)
+    require_apart(out, files)
     threshold = best_threshold(chosen.card or {}) if threshold is None else threshold
     images, skipped = [], []
     with loaded(chosen, len(files)) as (runs, size, batch):
@@ -113,6 +115,5 @@ def best_threshold(card: dict[str, Any]) -> float:
 def _draw(picture: np.ndarray, path: Path) -> None:
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

@@ -28,10 +28,12 @@ class Judge(Protocol):
     Attributes:
         classes: their names.
         score: the figure of the metrics that a file must not lose.
+        together: images a call.
     """
 
     classes: tuple[str, ...]
     score: str
+    together: int
 
     def run(self, predict: Predict) -> tuple[np.ndarray, dict[str, Any]]:
         """What it says of each image (images, …, classes), 0..1, and the metrics."""
@@ -57,7 +59,7 @@ def checked(judge: Judge, path: Path, predict: Predict) -> Predict:
 class ClassifierJudge:
     """Judges classifiers, by accuracy."""
 
-    score = "accuracy"
+    score, together = "accuracy", BATCH
 
     def __init__(self, data: ImageData, size: int, crop: float) -> None:
         self.classes = data.classes
@@ -77,7 +79,7 @@ class ClassifierJudge:
 class DetectorJudge:
     """Judges detectors, by AP; of an image they say how sure they are that each class is there."""
 
-    score = "ap"
+    score, together = "ap", BATCH
 
     def __init__(self, data: BoxData, size: int) -> None:
         self.classes = data.classes
@@ -108,7 +110,7 @@ class DetectorJudge:
 class SegmenterJudge:
     """Judges segmenters, by mean intersection over union; of an image they say what each of some places shows."""
 
-    score = "miou"
+    score, together = "miou", segmenter.BATCH
 
     def __init__(self, data: MaskData, size: int) -> None:
         self.classes = data.classes

@@ -24,6 +24,7 @@ from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
 
 KERAS_BATCH = 32  # images a call of Keras, which takes milliseconds for a call itself
+HELD = 1 << 28  # bytes of results that wait, about
 SPARE = 1  # threads more than cores, which read files meanwhile
 MANY = 64  # images from which on it pays to find out which file is the fastest
 
@@ -93,6 +94,21 @@ def model_and_images(
         return len(files)
 
     return to_run(model, runtime, precision, count), files
+
+
+def require_apart(out: Path | str | None, files: list[Path]) -> None:
+    """Checks that pictures can be written into a directory, over none of the images that are read.
+
+    Raises:
+        UserError: it is a file, or holds some of the images.
+    """
+    if out is None:
+        return
+    place = Path(out)
+    if place.exists() and not place.is_dir():
+        raise UserError(f"--out {out}: is a file; name a directory")
+    if place.resolve() in {parent.resolve() for parent in {path.parent for path in files}}:
+        raise UserError(f"--out {out}: images are read from there, and would be written over; name another directory")
 
 
 def to_run(model: Path | str, runtime: str, precision: str | None, count: Callable[[], int]) -> Artifact:
@@ -174,7 +190,7 @@ def _padded(run: Run) -> Run:
 
 
 def results(
-    files: Sequence[Place], read: Callable[[Place], np.ndarray], runs: list[Run], batch: int
+    files: Sequence[Place], read: Callable[[Place], np.ndarray], runs: list[Run], batch: int, held: int = 1
 ) -> Iterator[np.ndarray | str]:
     """For each file, in order: what a network gives for it, or why it cannot be read.
 
@@ -183,6 +199,7 @@ def results(
         read: makes of one what the network takes, uint8 (size, size, 3); may raise `ImageError`.
         runs: copies of the network.
         batch: images a call.
+        held: bytes of what a network gives for an image, which waits to be asked for.
     """
     idle: SimpleQueue[Run] = SimpleQueue()
     for run in runs:
@@ -207,12 +224,13 @@ def results(
         return [image if isinstance(image, str) else next(outputs) for image in found]
 
     threads = max(available_threads(), len(runs)) + SPARE
+    most = max(len(runs), min(2 * threads, HELD // (held * batch)))
     waiting: deque[Future[list[np.ndarray | str]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
     try:
         for start in range(0, len(files), batch):
             waiting.append(pool.submit(work, files[start : start + batch]))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > most:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

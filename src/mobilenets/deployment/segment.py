@@ -1,9 +1,8 @@
 """``mobilenets predict`` with a segmenter: from image files to the class of each pixel, and pictures of that."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mobilenets.data.mask_drawing import draw_mask, mask_colour
 from mobilenets.data.masks import has_background
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_maps
-from mobilenets.deployment.predict import Run, loaded, model_and_images, results
+from mobilenets.deployment.predict import Run, loaded, model_and_images, require_apart, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.segmenter import class_map
 from mobilenets.files import writing
@@ -49,19 +48,22 @@ def segment_images(
         first; and ``skipped``, each with ``file`` and ``reason``.
 
     Raises:
-        UserError: the model or a path is missing, none of the images can be read, or there is no background to cut
-            out of.
+        UserError: the model or a path is missing, none of the images can be read, there is no background to cut out
+            of, or ``out`` is no directory, or one that images are read from.
     """
     chosen, files = model_and_images(model, paths, runtime, precision)
     if cut_out and not has_background(tuple(chosen.classes)):
         raise UserError(f"--cut-out: {model} knows no background; its first class must be called so")
-    names, images, skipped = _names(files), [], []
+    require_apart(out, files)
+    ends = (["", "_mask"] if out else []) + (["_cut_out"] if cut_out else [])
+    names, images, skipped = _names(files, Path(out or "."), ends), [], []
     with loaded(chosen, len(files)) as (runs, size, batch):
 
         def read(path: Path) -> np.ndarray:
             return stretched(decode(path, 2 * size), size, size)
 
-        outputs = _tiled(files, runs, size, batch) if tiles else results(files, read, runs, batch)
+        held = 4 * size**2 * len(chosen.classes)
+        outputs = _tiled(files, runs, size, batch) if tiles else results(files, read, runs, batch, held)
         for path, name, output in zip(files, names, outputs, strict=True):
             try:
                 if isinstance(output, str):
@@ -93,12 +95,19 @@ def segment_images(
     return {"runtime": chosen.runtime, "file": str(chosen.path), "images": images, "skipped": skipped}
 
 
-def _names(files: list[Path]) -> list[str]:
-    """A name for what is written of each file: its own, with a number where several are called so."""
-    often, seen, names = Counter(path.stem for path in files), Counter(), []
+def _names(files: list[Path], place: Path, ends: list[str]) -> list[str]:
+    """A name for what is written of each file: its own, with a number where that would be written over something.
+
+    With one of the ``ends`` behind it, nothing that is written has the name of what is written of another file, or is
+    one of the files.
+    """
+    taken = {path.name.casefold() for path in files if path.parent.resolve() == place.resolve()}
+    names = []
     for path in files:
-        seen[path.stem] += 1
-        names.append(path.stem if often[path.stem] == 1 else f"{path.stem}_{seen[path.stem]}")
+        tries = chain([path.stem], (f"{path.stem}_{number}" for number in count(1)))
+        name = next(name for name in tries if taken.isdisjoint(f"{name}{end}.png".casefold() for end in ends))
+        taken.update(f"{name}{end}.png".casefold() for end in ends)
+        names.append(name)
     return names
 
 
@@ -197,7 +206,6 @@ def _write_map(found: np.ndarray, classes: list[str], path: Path) -> str:
 
 
 def _save(picture: Any, path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         picture.save(temporary, format="PNG")
     return str(path)

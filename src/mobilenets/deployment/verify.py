@@ -13,7 +13,7 @@ from mobilenets.deployment.latency import measure_latency
 from mobilenets.deployment.targets import TARGETS, Variant
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
-from mobilenets.evaluation.inference import predictor
+from mobilenets.evaluation.inference import Predict, predictor
 
 COLOURS = 64  # images
 # Rounding apart a float32 file computes what the model does, and one with weights in half precision nearly so; a file
@@ -55,10 +55,17 @@ def truth_of(model: Any, judge: Judge, class_map: bool = False) -> Truth:
             return probabilities(images).argmax(axis=-1).astype(np.uint8)
 
     expected, metrics = judge.run(predict)
-    # As many as in a batch of the evaluation set, for which the model has been compiled.
-    colours = _colours(min(COLOURS, len(expected)), model.input_shape[1])
-    swapped = predict(np.ascontiguousarray(colours[..., ::-1]))
-    return Truth(judge, expected, metrics, colours, judge.said(predict(colours)), judge.said(swapped))
+    # Whole batches, as those of the evaluation set, for which the model has been compiled.
+    count = min(COLOURS, len(expected))
+    colours = _colours(count - count % judge.together if count > judge.together else count, model.input_shape[1])
+    swapped = _said(judge, predict, np.ascontiguousarray(colours[..., ::-1]))
+    return Truth(judge, expected, metrics, colours, _said(judge, predict, colours), swapped)
+
+
+def _said(judge: Judge, predict: Predict, images: np.ndarray) -> np.ndarray:
+    """What is said of images, a batch of the judge's at a time: all maps of a segmenter would be gigabytes."""
+    starts = range(0, len(images), judge.together)
+    return np.concatenate([judge.said(predict(images[start : start + judge.together])) for start in starts])
 
 
 def _colours(count: int, size: int) -> np.ndarray:
@@ -84,7 +91,7 @@ def measured(path: Path, variant: Variant, truth: Truth, threads: int | None) ->
             raise UserError(f"it takes {about['input_dtype']} images of shape {tuple(about['input_shape'])}")
         run = checked(truth.judge, path, worker)
         said, metrics = truth.judge.run(run)
-        colours = truth.judge.said(run(truth.colours))
+        colours = _said(truth.judge, run, truth.colours)
         comparison = compare(truth.expected, said) | {
             "colours_max_difference": float(np.abs(truth.expected_colours - colours).max()),
             "colours_mean_difference": float(np.abs(truth.expected_colours - colours).mean()),

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenets.data.masks import IGNORE, MOST_CLASSES
+from mobilenets.architectures import MOST_CLASSES
+from mobilenets.data.masks import IGNORE
 from mobilenets.evaluation import formats
 from mobilenets.evaluation.classification import MATRIX_UP_TO
 
@@ -26,15 +27,20 @@ class Tally:
             while a few stray pixels of a class that is not there cost little.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], boundaries: bool = True) -> None:
         """Begins with nothing.
+
+        Args:
+            classes: The names.
+            boundaries: Whether to look at boundaries, which takes longer than all the rest; else their F-scores are
+                None.
 
         Raises:
             ValueError: there are no classes, or more than 8 bits can tell apart.
         """
         if not 1 <= len(classes) <= MOST_CLASSES:
             raise ValueError(f"there must be 1 to {MOST_CLASSES} classes, not {len(classes)}")
-        self.classes = tuple(map(str, classes))
+        self.classes, self._boundaries = tuple(map(str, classes)), boundaries
         self.scores: list[float] = []
         self._pixels = np.zeros((256, 256), np.int64)  # rows true, columns found; the last row is what is ignored
         self._boundary_f = np.zeros(len(classes))  # sums over images
@@ -65,9 +71,10 @@ class Tally:
         true, taken, right = _sums(pixels[:count, :count])
         seen = true > 0
         self.scores.append(float((right[seen] / (true + taken - right)[seen]).mean()) if seen.any() else float("nan"))
-        score, known = boundary_f(truth, found, count)
-        self._boundary_f += score
-        self._boundary_images += known
+        if self._boundaries:
+            score, known = boundary_f(truth, found, count)
+            self._boundary_f += score
+            self._boundary_images += known
 
     def metrics(self) -> dict[str, Any]:
         """Sums up the images added so far.

@@ -95,9 +95,9 @@ def found_in(predict: Predict, batches: MaskEvaluationBatches, split: MaskSplit)
         yield class_map(output, width, height)
 
 
-def tally(found: Iterable[np.ndarray], split: MaskSplit, classes: tuple[str, ...]) -> Tally:
-    """Compares class maps with the masks of a split, image by image."""
-    counted = Tally(classes)
+def tally(found: Iterable[np.ndarray], split: MaskSplit, classes: tuple[str, ...], boundaries: bool = True) -> Tally:
+    """Compares class maps with the masks of a split, image by image; see `Tally`."""
+    counted = Tally(classes, boundaries)
     for index, each in enumerate(found):
         counted.add(split.mask(index), each)
     return counted

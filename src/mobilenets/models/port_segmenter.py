@@ -90,7 +90,7 @@ def fill_segmenter(
             tensors = _apart(tensors, len(head.rates) + 1, network.epsilon)
     except KeyError as missing:
         raise UserError(f"{path}: array {missing} is missing; {wrong(title)}") from None
-    except ValueError:
+    except (ValueError, IndexError):
         raise UserError(f"{path}: arrays of its head have shapes that do not fit together; {wrong(title)}") from None
     slots = slots_of(network, layers, source)
     check_exact(tensors, slots, title, path)

@@ -79,7 +79,8 @@ def _task(
     loss = loss_of(len(data.classes), settings.dice, class_weights(data.train) if settings.class_weights else None)
 
     def score() -> dict[str, float]:
-        metrics = tally(found_in(predict, evaluation, data.val), data.val, data.classes).metrics()
+        found = found_in(predict, evaluation, data.val)
+        metrics = tally(found, data.val, data.classes, boundaries=False).metrics()
         return {f"val_{name}": metrics[name] for name in ("miou", "pixel_accuracy")}
 
     def stepper(networks: keras.Model) -> Sandwich:
