@@ -442,7 +442,7 @@ def test_mistakes_are_told_before_anything_is_written(place, cli, tmp_path):
     model = copy(place, tmp_path)
     out = tmp_path / "small"
     for words, told in [
-        (("--out", model), "is the model to start from"),
+        (("--out", model), "would be replaced"),
         (("--out", out, "--int8", "fp8"), "--int8 must be one of"),
         (("--out", out, "--keep-float", "block99"), "--keep-float block99"),
         (("--out", out, "--weight-bits", 3), "--weight-bits must be 8 or 4"),

@@ -15,7 +15,7 @@ from mobilenets.models.builder import classifier, logits_model
 from mobilenets.models.elastic import Elastic, load_elastic, set_statistics, statistics_of, sub_network
 from mobilenets.models.saving import load_model
 from mobilenets.training.classify import train
-from mobilenets.training.elastic import Sandwich, Widest
+from mobilenets.training.elastic import Sandwich, Widest, turns
 from mobilenets.training.settings import Settings
 from test_deployment_files import shaken
 from test_training import TINY, Interrupted, striped_data
@@ -136,6 +136,7 @@ def test_every_network_takes_part_and_a_step_depends_on_its_place_alone():
         ([(0.25, 12), (0.25, 16)], {(0.25, 12)}),
         ([(0.25, 16), (0.5, 16)], {(0.25, 16)}),
         ([(0.25, 16), (0.375, 16), (0.5, 16)], {(0.25, 16), (0.375, 16)}),
+        ([(0.25, 8), (0.25, 12), (0.25, 16), (0.25, 20)], {(0.25, 8), (0.25, 12), (0.25, 16)}),
     ],
 )
 def test_lists_of_one_width_or_one_resolution_are_drawn_from_too(members, expected):
@@ -143,7 +144,9 @@ def test_lists_of_one_width_or_one_resolution_are_drawn_from_too(members, expect
     sandwich = Sandwich(widest, V1, members, seed=0)
     drawn = [sandwich._drawn((0, step)) for step in range(40)]
     assert {member for step in drawn for member in step} == expected
-    assert all(len(step) == 2 for step in drawn)
+    # None twice, and none that is not there.
+    assert all(len(step) == len(set(step)) == min(2, len(expected)) for step in drawn)
+    assert turns(members) == 1 + len(drawn[0])
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,21 @@ def test_one_width_and_resolution_are_trained_as_ever(data, tmp_path):
     assert lists["metrics"] == plain["metrics"]
     for one, other in zip(*(load_model(tmp_path / name).get_weights() for name in ("plain", "lists")), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("decay", [1.0, 1e-6])
+def test_each_block_has_its_own_rate_at_several_widths_too(decay, data, tmp_path):
+    settings = replace(QUICK, epochs=1, layer_decay=decay, weight_decay=0.0)
+    keras.utils.set_random_seed(settings.seed)
+    before = classifier(TINY, (16, 16, 3), 3, 0.5)
+    train(data, tmp_path / "run", TINY, [0.25, 0.5], 16, settings, quiet=True)
+    after = load_model(tmp_path / "run")
+    stem, head = (
+        np.abs(after.get_layer(name).get_weights()[0] - before.get_layer(name).get_weights()[0]).max()
+        for name in ("stem", "logits")
+    )
+    assert head > 1e-3
+    assert (stem > 1e-3) == (decay == 1)
 
 
 @pytest.mark.long
@@ -270,7 +288,7 @@ def test_a_width_between_those_trained_gets_statistics_of_its_own(elastic, cli, 
     assert json.loads(text)["width_multiplier"] == 0.2
     one_line(cli("extract", elastic, "--alpha", 0.5, "--out", tmp_path / "x"), "--alpha 0.5", "from 0.125 to 0.25")
     one_line(cli("extract", elastic, "--size", 8, "--out", tmp_path / "x"), "--size 8", "from 16 to 32 pixels")
-    one_line(cli("extract", elastic, "--out", elastic), "is the model to extract from")
+    one_line(cli("extract", elastic, "--out", elastic), "would be replaced")
     assert not (tmp_path / "x").exists()
 
 

@@ -168,9 +168,34 @@ def test_a_finished_model_is_not_overwritten_unasked(data, tmp_path):
         run(data, tmp_path / "run", short, resume=True)
     assert (tmp_path / "run" / "model.keras").read_bytes() == before
     (tmp_path / "run" / "mine.txt").write_text("not ours to remove")
+    for path in (tmp_path / "run", tmp_path / "run" / "model.keras"):
+        with pytest.raises(UserError, match=f"--weights {path}, would be replaced"):
+            run(data, tmp_path / "run", short, overwrite=True, weights=path)
+    assert (tmp_path / "run" / "model.keras").read_bytes() == before
     run(data, tmp_path / "run", replace(short, seed=1), overwrite=True)
     assert (tmp_path / "run" / "model.keras").read_bytes() != before
     assert (tmp_path / "run" / "mine.txt").exists()
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(data, tmp_path, monkeypatch):
+    """The loss of that step was one."""
+    from mobilenets.training import loop
+
+    build, epoch, built = loop.build, loop._epoch, []
+
+    def poisoned(step, batches, number, report):
+        row = epoch(step, batches, number, report)
+        if number == 2:
+            kernel = built[0].trainable_variables[0]
+            kernel.assign(kernel * np.nan)
+        return row
+
+    monkeypatch.setattr(loop, "build", lambda networks, *shapes: built.append(networks) or build(networks, *shapes))
+    monkeypatch.setattr(loop, "_epoch", poisoned)
+    with pytest.raises(UserError, match="NaN or infinite in epoch 3.*model of epoch 2"):
+        run(data, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["training"]["epochs_run"] == 2
+    assert all(np.isfinite(weight).all() for weight in load_model(tmp_path / "run").get_weights())
 
 
 @pytest.mark.backend
@@ -234,8 +259,16 @@ def test_unbalanced_classes_count_alike(data):
 
 @pytest.mark.backend
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_trains_and_leaves_a_float32_model(data, tmp_path, precision):
+def test_mixed_precision_trains_and_leaves_a_float32_model(data, tmp_path, precision, monkeypatch):
+    scaled = []
+    scale_loss = keras.optimizers.LossScaleOptimizer.scale_loss
+    monkeypatch.setattr(
+        keras.optimizers.LossScaleOptimizer,
+        "scale_loss",
+        lambda self, loss: scaled.append(self) or scale_loss(self, loss),
+    )
     card = run(data, tmp_path / "run", replace(QUICK, epochs=2, precision=precision))
+    assert bool(scaled) == (precision == "float16")  # whose smallest number is 6e-8
     model = load_model(tmp_path / "run")
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
     assert np.isfinite(card["metrics"]["log_loss"])
@@ -255,6 +288,23 @@ def test_weight_decay_spares_what_it_would_hurt():
     decayed = [variable.path for variable in model.trainable_variables if optimizer._use_weight_decay(variable)]
     assert len(decayed) == 15  # stem, 13 pointwise, head
     assert not [path for path in decayed if not path.endswith("kernel") or "depthwise" in path]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("clip", [None, 2.0])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_gradients_of_several_passes_count_as_those_of_one(optimizer, clip):
+    settings = Settings(epochs=10, optimizer=optimizer, warmup_epochs=0, weight_decay=0.1, clip_norm=clip)
+    found = []
+    for passes in (1, 3):
+        variables = [keras.Variable(np.full(2, 4, np.float32), name=name) for name in ("one_kernel", "other_bias")]
+        made = make_optimizer(settings, variables, 1000, 0.1, passes=passes)
+        for _ in range(passes):
+            each = [np.float32(gradient) / passes for gradient in ([3, -6], [2, 1])]
+            made.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
+        found.append([np.asarray(keras.ops.convert_to_numpy(variable)).copy() for variable in variables])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    assert np.abs(found[0] - np.float32(4)).min() > 0.01
 
 
 @pytest.mark.backend

@@ -34,6 +34,8 @@ MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "expor
 GRID, CHOSEN = "grid", "chosen"  # where its networks were measured, and the one that fits a budget
 STAGES = "stages"  # what stands behind a model that was trained to a budget
 ELASTIC = "elastic.npz"  # where several widths or resolutions were trained: the statistics of every network
+_FILES = (MODEL, CARD, HISTORY, ELASTIC, "report.html")  # of a model, which go where it is replaced
+_FOLDERS = ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard")
 LARGEST_CARD = 64 * 2**20  # bytes
 _REQUIRED = {"task": str, "network": str, "classes": list, "input_shape": list}
 
@@ -102,6 +104,25 @@ def read_classifier(directory: Path | str, verb: str) -> dict[str, Any]:
     return card
 
 
+def require_apart(out: Path, **read: Path | str | None) -> None:
+    """Checks that nothing which is read lies in a directory whose model is to be replaced.
+
+    Args:
+        out: the directory.
+        read: by the option that names it, or ``model``, what is read; None, and what is no path, is left out.
+
+    Raises:
+        UserError: something does.
+    """
+    for option, path in read.items():
+        if path is None or not Path(path).exists() or not Path(path).resolve().is_relative_to(out.resolve()):
+            continue
+        inside = Path(path).resolve().relative_to(out.resolve()).parts
+        if not inside or inside[0] in (*_FILES, *_FOLDERS):
+            what = "the model" if option == "model" else f"--{option}"
+            raise UserError(f"--out {out}: what is read, {what} {path}, would be replaced; name another directory")
+
+
 def clear(directory: Path) -> None:
     """Removes what a model left in its directory, and nothing else that may stand there.
 
@@ -111,12 +132,12 @@ def clear(directory: Path) -> None:
         UserError: the directory cannot be written, or is a file.
     """
     ours = any((directory / name).is_file() for name in (CARD, HISTORY))
-    for name in (MODEL, CARD, HISTORY, ELASTIC, "report.html"):
+    for name in _FILES:
         try:
             (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, directory) from error
-    for name in ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard") if ours else ():
+    for name in _FOLDERS if ours else ():
         shutil.rmtree(directory / name, ignore_errors=True)
 
 

@@ -216,7 +216,7 @@ def _grid(
 
     alphas = options.several(alpha, "--alpha", float) if alpha else list(ALPHAS)
     sizes = _sizes(rho, size, resolution, native) if rho or size else sides(native or resolution)
-    if len(alphas) * len(sizes) < 2:
+    if len(set(alphas)) * len(set(sizes)) < 2:
         raise UserError(
             "--budget chooses among several widths or sizes; give more than one, or neither --alpha nor --size"
         )

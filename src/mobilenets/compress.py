@@ -184,8 +184,7 @@ def compress(
     """
     directory, out, options = Path(directory), Path(out), options or Options()
     settings = settings or Settings()
-    if out.resolve() == directory.resolve():
-        raise UserError(f"--out {out}: is the model to start from; name another directory")
+    cards.require_apart(out, model=directory, teacher=options.teacher)
     require_teacher(settings, options.teacher)
     if settings.hint and not options.prunes:
         raise UserError("--hint is for the training after --prune; integers are simulated as far as the logits alone")

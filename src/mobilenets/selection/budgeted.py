@@ -112,7 +112,7 @@ def train_to_budget(
         overwrite,
     )
     common = {"quiet": quiet, "command": command, "data_options": data_options}
-    members = len(width_multipliers) * len(sizes)
+    members = len(set(width_multipliers)) * len(set(sizes))
     say(f"1/4  training {network.title} at {members} widths and resolutions")
     elastic = stages.path("elastic")
     if not stages.done("elastic"):
@@ -206,6 +206,7 @@ class _Stages:
             except (OSError, ValueError, AttributeError) as error:
                 raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
         elif overwrite:
+            cards.require_apart(out, weights=config["weights"])
             cards.clear(out)
             if path.is_file():  # of a run that was not finished
                 shutil.rmtree(self._directory)

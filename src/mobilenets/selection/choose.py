@@ -65,6 +65,7 @@ def choose(
     if out is None:
         out, overwrite = directory / cards.CHOSEN, True
     out = Path(out)
+    cards.require_apart(out, model=directory, device=device)
     if (out / cards.CARD).exists() and not overwrite:
         raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
     notes = incomplete(directory, known)
@@ -99,7 +100,7 @@ def read_grid(directory: Path, grid: Path | str | None) -> dict[str, Any]:
     known = table.read(path)
     for name, file in (("model", cards.MODEL), ("statistics", cards.ELASTIC)):
         if not (directory / file).is_file() or sha256(directory / file) != known["identity"].get(name):
-            raise UserError(f"{path}: is of another model than {directory}; measure anew with --overwrite")
+            raise UserError(f"{path}: is of another model than {directory}; {table.ANEW}")
     if not known["rows"]:
         raise UserError(f"{path}: holds no measurement; measure with `mobilenets grid {directory}`")
     return known

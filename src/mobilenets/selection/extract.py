@@ -42,8 +42,7 @@ def extract(
         UserError: ``directory`` is no such model, there is no such network in it, or ``out`` cannot be used.
     """
     directory, out = Path(directory), Path(out)
-    if out.resolve() == directory.resolve():
-        raise UserError(f"--out {out}: is the model to extract from; name another directory")
+    cards.require_apart(out, model=directory)
     elastic, card = load_elastic(directory), cards.read_card(directory)
     alpha = elastic.widest[0] if width_multiplier is None else width_multiplier
     member = (float(alpha), elastic.widest[1] if size is None else size)

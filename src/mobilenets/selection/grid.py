@@ -97,7 +97,7 @@ def grid(
     The accuracy, a detector's AP or a segmenter's mIoU is that of the file on the evaluation images; its latency comes
     from turns with one reference, the widest network's float32 file, so that a machine that slows down meanwhile slows
     both. What has been measured is kept, network by network: the same call goes on where an earlier one stopped, and
-    one for other widths, precisions or runtimes adds to it.
+    one for other widths, precisions or runtimes adds to it. What could not be measured is tried again.
 
     Args:
         directory: what ``mobilenets train`` made of several widths or resolutions.
@@ -125,11 +125,14 @@ def grid(
     kept = _begin(directory, card, data, threads, wanted[0].target, elastic.widest)
     if not overwrite and (out / table.GRID).is_file():
         kept = _go_on(out / table.GRID, kept)
-    done = {table.key_of(entry) for entry in (*kept["rows"], *kept["skipped"])}
+    done = {table.key_of(entry) for entry in kept["rows"]}
     todo = [
         (member, [each for each in wanted if (*member, each.precision, each.target) not in done]) for member in members
     ]
     todo = [(member, missing) for member, missing in todo if missing]
+    # What could not be measured may have wanted memory that there is now.
+    tried = {(*member, each.precision, each.target) for member, missing in todo for each in missing}
+    kept["skipped"] = [entry for entry in kept["skipped"] if table.key_of(entry) not in tried]
     if todo:
         with Bench(elastic, card, data, threads, kept["reference"]["target"], plan.rounds, plan.seconds) as bench:
             for index, (member, missing) in enumerate(todo):
@@ -220,10 +223,13 @@ def _go_on(path: Path, new: dict[str, Any]) -> dict[str, Any]:
     known = table.read(path)
     for key, value in new["identity"].items():
         if known["identity"].get(key) != value:
-            raise UserError(f"{path}: was measured {OTHER[key]}; measure anew with --overwrite, or keep it with --out")
+            raise UserError(
+                f"{path}: was measured {OTHER[key]}; measure anew with `mobilenets grid {new['run']} --overwrite`, "
+                "or keep it with --out"
+            )
     kept = [entry for entry in known["skipped"] if isinstance(entry, dict) and _names(entry)]
     if known["reference"].get("target") not in TARGETS:
-        raise UserError(f"{path}: damaged, it does not say what was timed in turns; measure anew with --overwrite")
+        raise UserError(f"{path}: damaged, it does not say what was timed in turns; {table.ANEW}")
     return new | {"rows": known["rows"], "skipped": kept, "reference": known["reference"]}
 
 

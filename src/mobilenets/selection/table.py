@@ -15,6 +15,7 @@ from mobilenets.evaluation.formats import is_number
 from mobilenets.files import write_json, write_text
 
 GRID = "grid.json"
+ANEW = "measure anew with `mobilenets grid --overwrite`"
 FORMAT = 1
 LARGEST = 64 * 2**20  # bytes
 _NUMBERS = (
@@ -52,15 +53,15 @@ def read(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path}: written by a newer version; upgrade mobilenets to read it")
     for key, kind in _KNOWN.items():
         if not isinstance(grid.get(key), kind):
-            raise UserError(f"{path}: damaged, {key!r} is missing or makes no sense; measure anew with --overwrite")
+            raise UserError(f"{path}: damaged, {key!r} is missing or makes no sense; {ANEW}")
     task = grid.get("task", "classify")
     if not isinstance(task, str) or task not in METRICS:
-        raise UserError(f"{path}: damaged, it is of no task that is known; measure anew with --overwrite")
+        raise UserError(f"{path}: damaged, it is of no task that is known; {ANEW}")
     if grid["rows"] and not is_number(grid["reference"].get("latency_ms")):
-        raise UserError(f"{path}: damaged, the reference has no latency; measure anew with --overwrite")
+        raise UserError(f"{path}: damaged, the reference has no latency; {ANEW}")
     for number, row in enumerate(grid["rows"]):
         if not isinstance(row, dict) or not _sane(row, task):
-            raise UserError(f"{path}: damaged, row {number} makes no sense; measure anew with --overwrite")
+            raise UserError(f"{path}: damaged, row {number} makes no sense; {ANEW}")
     return grid
 
 

@@ -221,6 +221,7 @@ def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) ->
     if not overwrite and finished:
         raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
     if overwrite:
+        cards.require_apart(out, weights=config.get("weights"), teacher=config.get("teacher"))
         cards.clear(out)
         checkpoint.remove(out)
     return checkpoint.State(config)

@@ -31,7 +31,12 @@ from mobilenets.models.tasks import classes_learned
 ops = keras.ops
 # That images of a second size make TensorFlow trace a step once more is meant, and no user can act on it.
 logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
-PASSES = 3  # networks a step: the widest, the narrowest and one drawn at random
+PASSES = 3  # networks a step, at most: the widest, the narrowest and one drawn at random
+
+
+def turns(members: Sequence[Member], passes: int = PASSES) -> int:
+    """Networks a step: no more than there are."""
+    return min(passes, len(members))
 
 
 class Widest(keras.Model):
@@ -59,7 +64,7 @@ class Sandwich:
         network: the table.
         members: the networks that can be drawn, the widest at the largest resolution among them.
         seed: of what is drawn.
-        passes: networks a step, at least 2.
+        passes: networks a step, at least 2; fewer where there are not so many.
         head: a detector's or a segmenter's, or None.
         loss: of a model like those of the members, from what the widest is told; None lets them learn what it says.
         told_at: what is told of images of a size, in pixels; None where that is the same at every size.
@@ -76,7 +81,8 @@ class Sandwich:
         loss: Callable[[keras.Model], Any] | None = None,
         told_at: Callable[[np.ndarray, int], np.ndarray] | None = None,
     ) -> None:
-        self._widest, self._network, self._seed, self._passes, self._head = widest, network, seed, passes, head
+        self._widest, self._network, self._seed, self._head = widest, network, seed, head
+        self._passes = turns(members, passes)
         self._loss, self._told_at = loss, told_at
         self._whole = widest.network if isinstance(widest, Widest) else widest
         self._classes = classes_learned(self._whole, head)
@@ -118,8 +124,12 @@ class Sandwich:
         rng = np.random.default_rng([self._seed, *place])
         narrowest, *others = self._by_width
         others = others or [narrowest]
-        turns = [narrowest, *(others[index] for index in rng.integers(len(others), size=self._passes - 2))]
-        return [turn[rng.integers(len(turn))] for turn in turns]
+        widths = [narrowest, *(others[index] for index in rng.integers(len(others), size=self._passes - 2))]
+        found: list[Member] = []
+        for members in widths:  # none twice, which would count twice
+            left = [member for member in members if member not in found]
+            found.append(left[rng.integers(len(left))])
+        return found
 
     def _sub(self, member: Member) -> SubNetwork:
         """A network of the width that takes images of the size.

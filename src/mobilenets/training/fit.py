@@ -15,7 +15,7 @@ from mobilenets.models.builder import logits_model
 from mobilenets.models.elastic import Member
 from mobilenets.training import checkpoint
 from mobilenets.training.distill import Lesson
-from mobilenets.training.elastic import PASSES, Sandwich, Widest
+from mobilenets.training.elastic import Sandwich, Widest, turns
 from mobilenets.training.loop import Result, Step, Task, Weights, learn
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -102,7 +102,7 @@ def _classification(
         said=(classes,),
         score=lambda: score(*probabilities(predict, evaluation)),
         best="val_accuracy",
-        passes=PASSES if elastic else 1,
+        passes=turns(elastic[-1]) if elastic else 1,
         step=stepper,
     )
 

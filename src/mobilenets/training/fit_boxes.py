@@ -16,7 +16,7 @@ from mobilenets.models.tasks import in_head
 from mobilenets.training.box_batches import box_batches
 from mobilenets.training.box_losses import loss_of
 from mobilenets.training.checkpoint import State
-from mobilenets.training.elastic import PASSES, Sandwich
+from mobilenets.training.elastic import Sandwich, turns
 from mobilenets.training.loop import Result, Task, learn
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
@@ -103,6 +103,6 @@ def _task(
         said=tuple(networks.output_shape[1:]),
         score=score,
         best="val_ap",
-        passes=PASSES if elastic else 1,
+        passes=turns(elastic[-1]) if elastic else 1,
         step=stepper if elastic else None,
     )

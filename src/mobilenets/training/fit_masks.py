@@ -16,7 +16,7 @@ from mobilenets.models.elastic import Member
 from mobilenets.models.segmenter import scores_model
 from mobilenets.models.tasks import in_head
 from mobilenets.training.checkpoint import State
-from mobilenets.training.elastic import PASSES, Sandwich
+from mobilenets.training.elastic import Sandwich, turns
 from mobilenets.training.fit_boxes import UNUSED as UNUSED_BY_DETECTORS
 from mobilenets.training.loop import Result, Task, learn
 from mobilenets.training.mask_batches import mask_batches
@@ -98,7 +98,7 @@ def _task(
         said=tuple(networks.output_shape[1:]),
         score=score,
         best="val_miou",
-        passes=PASSES if elastic else 1,
+        passes=turns(elastic[-1]) if elastic else 1,
         step=stepper if elastic else None,
     )
 

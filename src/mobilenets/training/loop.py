@@ -14,7 +14,7 @@ from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.detector import shared
 from mobilenets.training import checkpoint, logs
-from mobilenets.training.optimizer import layer_rates, make_optimizer, peak_rate
+from mobilenets.training.optimizer import gain, layer_rates, make_optimizer, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
 
@@ -110,22 +110,23 @@ def learn(
     Raises:
         UserError: the disk is full, or an image can no longer be read.
     """
-    _set_precision(model, settings.precision, exact)
+    policy = _set_precision(model, settings.precision, exact)
     for layer in model.layers:
         layer.trainable = not settings.freeze or head(layer.name)
     task = make()
     networks, steps = task.networks, task.batches.steps
-    rate, rates = peak_rate(settings, from_weights), layer_rates(networks, settings.layer_decay, head)
+    rate, rates = peak_rate(settings, from_weights), layer_rates(model, settings.layer_decay, head)
     if state.epoch:
         assign(model.weights, state.model)
     optimizer = make_optimizer(settings, networks.trainable_variables, steps, rate, rates, task.passes, shared(model))
+    if policy == "mixed_float16":  # Keras would look at the policy of the whole model, which its layers do not change
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     networks.compile(
         optimizer=optimizer,
         loss=task.loss,
         metrics=task.metrics,
         jit_compile=keras.backend.backend() == "jax",
     )
-    optimizer = networks.optimizer  # wrapped, where float16 needs its loss scaled
     build(networks, task.told, task.said)
     step = task.step(networks) if task.step else _plain(networks)
     if state.epoch:
@@ -140,7 +141,9 @@ def learn(
             began = time.perf_counter()
             report.begin(state.epoch + 1)
             row = _epoch(step, task.batches.epoch(state.epoch), state.epoch, report)
-            if row is None:
+            reached = values(model.weights)
+            # Each loss is that before its step, so that the last step's weights are looked at themselves.
+            if row is None or not all(np.isfinite(value).all() for value in reached):
                 assign(model.weights, state.model)
                 assign(optimizer.variables, state.optimizer)
                 stopped, failed = not_a_number(state.epoch + 1), True
@@ -148,13 +151,14 @@ def learn(
             with _averaged(networks, settings):
                 row |= task.score()
                 candidate = values(model.weights)
-            row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            row["learning_rate"] = rate / gain(settings, task.passes)
             row["seconds"] = time.perf_counter() - began
             best = max((past[task.best] for past in state.history), default=-1.0)
             state.epoch += 1
             state.history.append({"epoch": state.epoch} | row)
             state.seconds += row["seconds"]
-            state.model, state.optimizer = values(model.weights), values(optimizer.variables)
+            state.model, state.optimizer = reached, values(optimizer.variables)
             if settings.patience and row[task.best] > best:
                 state.best = candidate
             checkpoint.save(directory, state)
@@ -214,14 +218,15 @@ def _epoch(step: Step, batches: Iterator[tuple[np.ndarray, ...]], epoch: int, re
     return {name: total / done for name, total in sums.items()}
 
 
-def _set_precision(model: keras.Model, precision: str, exact: tuple[str, ...]) -> None:
-    """Lets the layers compute in ``precision`` on float32 weights, but for those named ``exact``."""
+def _set_precision(model: keras.Model, precision: str, exact: tuple[str, ...]) -> str:
+    """Lets the layers compute in ``precision`` on float32 weights, but for those named ``exact``; tells the policy."""
     if precision == "auto":
         precision = "float16" if _has_gpu() else "float32"
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     for layer in model.layers:
         if layer.name not in exact:
             layer.dtype_policy = policy
+    return policy
 
 
 def _has_gpu() -> bool:

@@ -20,6 +20,14 @@ def peak_rate(settings: Settings, from_weights: bool = False) -> float:
     return rate / 10 if from_weights else rate
 
 
+def gain(settings: Settings, passes: int) -> int:
+    """How many times its learning rate an optimizer has that is to follow the sum of the gradients of several passes.
+
+    Keras gives it their mean. AdamW does not care how large gradients are.
+    """
+    return passes if settings.optimizer == "sgd" else 1
+
+
 def make_optimizer(
     settings: Settings,
     variables: list,
@@ -40,12 +48,13 @@ def make_optimizer(
         steps: an epoch.
         rate: the peak; None takes `peak_rate`.
         layer_rates: of `layer_rates`; weight decay takes no part in it.
-        passes: networks that share the variables and take part in each step; their gradients are added up.
+        passes: networks that share the variables and take part in each step; their gradients are added up, clipped
+            and followed as if they were those of one.
         tied: paths of variables that are equal and stay so: each of a group gets the sum of their gradients.
     """
     total = max(2, steps * settings.epochs) * passes  # the schedule counts them one by one
     warmup = min(round(settings.warmup_epochs * steps) * passes, total - 1)
-    peak = (rate or peak_rate(settings)) * passes  # Keras takes the mean of them
+    peak = (rate or peak_rate(settings)) * gain(settings, passes)
     schedule = _Poly(peak, warmup, total)
     if settings.schedule == "cosine":
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -57,12 +66,12 @@ def make_optimizer(
     decay = settings.weight_decay if settings.weight_decay is not None else DECAYS[settings.optimizer]
     common = {
         "learning_rate": schedule,
-        "weight_decay": decay,
+        "weight_decay": decay / gain(settings, passes),  # Keras multiplies it by the rate
         "use_ema": settings.ema,
         # Over about the last twentieth of the run, and never fewer than ten steps.
         "ema_momentum": 1 - 1 / max(10.0, total / 20),
         "ema_overwrite_frequency": None,
-        "global_clipnorm": settings.clip_norm or None,
+        "global_clipnorm": settings.clip_norm / passes if settings.clip_norm else None,  # of their mean
         "gradient_accumulation_steps": passes if passes > 1 else None,
     }
     # Only where it is asked for: for its own classes alone Keras has a fast path on PyTorch.
