@@ -116,6 +116,24 @@ def test_a_grid_goes_on_where_it_stopped(run, monkeypatch):
     assert choose.choose(run, Budget())["notes"][0].startswith("2 of 4 networks were measured")
 
 
+def test_what_could_not_be_measured_is_tried_again(run, monkeypatch):
+    shutil.rmtree(run / "grid")
+    plan = replace(QUICK, alphas=[0.125], sizes=[16], precisions=["float32"])
+
+    def killed(self, member, wanted, file=None):
+        about = {"width_multiplier": member[0], "resolution": member[1], "reason": "ended by signal 9"}
+        return [], [about | {"precision": each.precision, "target": each.target} for each in wanted]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grids.Bench, "measure", killed)
+        for _ in range(2):
+            with pytest.raises(UserError, match="nothing could be measured; ended by signal 9"):
+                grids.grid(run, plan)
+    assert len(table.read(run / "grid" / "grid.json")["skipped"]) == 1
+    found = grids.grid(run, plan)
+    assert (len(found["rows"]), found["skipped"]) == (1, [])
+
+
 def test_what_was_measured_of_another_model_or_otherwise_is_not_gone_on_with(run, cli):
     one_line(cli("grid", run, "--threads", cores() + 1), "another number of threads", "--overwrite")
     status, _, err = cli("extract", run, "--alpha", 0.125, "--out", run.parent / "narrow")
