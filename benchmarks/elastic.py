@@ -9,7 +9,7 @@
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
-one at least. Seconds are those of training; what the other networks would take alone follows from their
+one at least. Seconds are those of training, and of measuring all widths and resolutions at its end; what the other networks would take alone follows from their
 multiply-accumulates by the line through the six. What --runs holds already is not trained again; what was stopped goes
 on from its last epoch.
 
@@ -99,7 +99,7 @@ class Bench:
             print(rows[-1], flush=True)
         return {
             "seed": seed,
-            "elastic_seconds": card["training"]["seconds"],
+            "elastic_seconds": card["training"]["seconds"] + card["training"]["calibration_seconds"],
             "members": card["elastic"]["members"],
             "rows": rows,
         }

@@ -1,5 +1,6 @@
 """The whole of ``mobilenets train``: data and settings in, a model directory out."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,10 @@ def train(
     }
     if several:
         made = Elastic(model, network, width_multiplier, {})
+        began = time.perf_counter()
         with reporter(0, 0) as report:
             card["elastic"] = {"members": calibrate(made, members, Classifiers(data), settings, report.count)}
+        card["training"]["calibration_seconds"] = round(time.perf_counter() - began, 1)
         save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = evaluate_model(predictor(model), data, out, size, settings.batch_size)

@@ -1,5 +1,6 @@
 """The whole of ``mobilenets train --task detect`` or ``segment``: data and settings in, a model directory out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,8 +130,10 @@ def train_dense(
         del card["training"][name]
     if several:
         made = Elastic(model, network, width_multiplier, {}, head)
+        began = time.perf_counter()
         with reporter(0, 0) as report:
             card["elastic"] = {"members": calibrate(made, members, kind, settings, report.count)}
+        card["training"]["calibration_seconds"] = round(time.perf_counter() - began, 1)
         save_statistics(out / cards.ELASTIC, made.statistics)
     save_model(model, out / cards.MODEL)
     card["metrics"] = kind.evaluate(model, out, size)
