@@ -9,9 +9,9 @@
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
-one at least. Seconds are those of training, and of measuring all widths and resolutions at its end; what the other networks would take alone follows from their
-multiply-accumulates by the line through the six. What --runs holds already is not trained again; what was stopped goes
-on from its last epoch.
+one at least. Seconds are those of training, and of measuring all widths and resolutions at its end; what the other
+networks would take alone follows from their multiply-accumulates by the line through the six. What --runs holds already
+is not trained again; what was stopped goes on from its last epoch.
 
 ``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
 all widths and resolutions of --memory, and for the widest at the largest resolution alone.
