@@ -40,6 +40,7 @@ LABELS = {
     "batch_size": "batch",
     "ema": "EMA of the weights",
     "seconds": "time",
+    "calibration_seconds": "time of measuring all widths and resolutions",
     "images_per_second": "speed",
     "python": "Python",
     "keras": "Keras",
@@ -289,7 +290,7 @@ def _flat(settings: Any) -> list[tuple[str, Any]]:
 
 def _setting(value: Any, key: str = "") -> str:
     """Writes one setting: times and speeds with units, yes and no, the parts of a dict or list in a row."""
-    if key == "seconds":
+    if key.endswith("seconds"):
         return formats.duration(value)
     if key == "images_per_second":
         return f"{formats.short_count(value)} images/s"
