@@ -162,6 +162,8 @@ def test_a_file_that_changed_is_not_measured(model, cli):
         (("v1", "--precision", "int4"), "--precision"),
         (("v1", "--to", "coreml"), "--to"),
         (("v1", "--runtime", "tvm"), "--runtime"),
+        (("v1", "--alpha", "0.25", "--size", "32", "--to", "litert", "--runtime", "keras"), "no file that can be run"),
+        ((",",), "no file that can be run"),
         (("v1", "--threads", "0"), "--threads"),
         (("v1", "--batch", "0"), "--batch"),
         (("v1", "--batch", ","), "--batch"),

@@ -83,6 +83,24 @@ def test_code_in_a_pytorch_file_is_not_run(tmp_path):
     assert not (tmp_path / "attacked").exists()
 
 
+def test_what_would_unpack_to_more_than_any_network_is_refused(tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["layer_names"] = [b"logits"]
+        file.create_group("logits").attrs["weight_names"] = [b"bias"]
+        file["logits"].create_dataset("bias", (2 * 10**9,), np.float32)
+    assert (tmp_path / "model.h5").stat().st_size < 10_000
+    with pytest.raises(UserError, match="2000000000 classes"):
+        read(tmp_path / "model.h5", V3_SMALL, 1.0)
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.save({"conv.weight": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "model.pth")
+    assert (tmp_path / "model.pth").stat().st_size < 10_000
+    with pytest.raises(UserError, match="unpacks to more"):
+        read(tmp_path / "model.pth", V3_SMALL, 1.0)
+    torch.save({"conv.weight": torch.eye(3).to_sparse()}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match="no plain arrays"):
+        read(tmp_path / "model.pth", V3_SMALL, 1.0)
+
+
 @pytest.mark.parametrize("name", ["model.pth", "model.safetensors", "model.keras", "model.h5"])
 def test_damaged_files_are_told_in_one_line(tmp_path, name):
     if name.endswith(".pth"):
@@ -104,6 +122,18 @@ def test_what_is_no_weight_file_is_told(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             read(tmp_path / name, V3_SMALL, 1.0)
+
+
+def test_the_file_that_is_read_is_not_replaced(small, tmp_path, cli):
+    small.save(tmp_path / "model.keras")
+    before = (tmp_path / "model.keras").read_bytes()
+    status, out, err = cli(
+        *("weights", tmp_path / "model.keras", "--net", "v3-small", "--alpha", "0.75", "--from", "keras"),
+        *("-o", tmp_path, "--overwrite"),
+    )
+    assert (status, out) == (2, "")
+    assert "would be replaced" in err
+    assert (tmp_path / "model.keras").read_bytes() == before
 
 
 def test_a_file_where_the_directory_should_be_is_told_in_one_line(small, tmp_path, cli):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import stat
 from pathlib import Path
 
 from mobilenets.architectures import CLASSICS, FAMILY
@@ -52,3 +54,7 @@ def test_what_cannot_be_drawn_is_told_in_one_line(cli, tmp_path):
         assert word in err
         assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+    os.mkfifo(tmp_path / "pipe.png")  # as a device, which a file would replace for everybody
+    assert "is a device or a pipe" in cli("info", "--compare", "--plot", tmp_path / "pipe.png")[2]
+    assert stat.S_ISFIFO((tmp_path / "pipe.png").stat().st_mode)
+    assert "at most 100" in cli("info", "v1", "--alpha", "1e308")[2]

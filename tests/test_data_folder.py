@@ -13,6 +13,7 @@ import pytest
 
 from mobilenets.data import ImageData, images, load, scan
 from mobilenets.data.folder import find_images
+from mobilenets.data.names import natural_key, shown
 from mobilenets.errors import UserError
 
 
@@ -125,6 +126,50 @@ def test_images_deep_inside_a_class_and_litter(tmp_path):
 def test_classes_are_in_natural_order_and_of_any_script(tmp_path):
     fill(tmp_path, **dict.fromkeys(("class10", "class9", "Äpfel", "猫", "été", "Zebra", "ant", "1_000"), 2))
     assert load(tmp_path).classes == ("1_000", "ant", "class9", "class10", "Zebra", "Äpfel", "été", "猫")
+
+
+def test_a_name_that_another_begins_with(tmp_path):
+    fill(tmp_path, **dict.fromkeys(("cat2", "cat", "cat10", "Cat", "cat02x", "7"), 2))
+    assert load(tmp_path).classes == ("7", "Cat", "cat", "cat2", "cat02x", "cat10")
+    assert sorted(["9" * 5000, "1", "0" * 9 + "2"], key=natural_key) == ["1", "0" * 9 + "2", "9" * 5000]
+    assert shown("cat\ud800") == "cat\ufffd"
+
+
+def test_an_image_beside_the_classes_of_train_is_a_stray_one(tmp_path):
+    for part in ("train", "val"):
+        fill(tmp_path / part, cat=2, dog=2)
+    put(tmp_path / "train" / "stray.jpg")
+    data = load(tmp_path)
+    assert (data.classes, len(data.train), len(data.val)) == (("cat", "dog"), 4, 4)
+    assert any("1 image" in note for note in data.notes)
+
+
+def test_what_this_program_wrote_among_the_images_is_no_data(tmp_path):
+    fill(tmp_path, cat=2, dog=2)
+    before = load(tmp_path)
+    for file in ("card.json", "checkpoint.npz"):
+        put(tmp_path / "runs" / file[:4] / "pictures" / "worst.png")
+        (tmp_path / "runs" / file[:4] / file).touch()
+    put(tmp_path / "contact_sheet.png")
+    data = load(tmp_path)
+    assert (data.classes, data.fingerprint) == (("cat", "dog"), before.fingerprint)
+    assert len(find_images([tmp_path])) == 4
+    fill(tmp_path / "runs" / "card", cat=2, dog=2)
+    assert load(tmp_path / "runs" / "card").classes == ("cat", "dog", "pictures")  # as it is asked for itself
+
+
+def test_a_link_to_itself_is_a_broken_file(tmp_path):
+    fill(tmp_path, cat=3, dog=3)
+    (tmp_path / "cat" / "loop.jpg").symlink_to("loop.jpg")
+    (problem,) = load(tmp_path).problems
+    assert problem.path.endswith("loop.jpg")
+
+
+def test_paths_that_cannot_be(tmp_path, cli):
+    for path in (f"~nobody{'x' * 20}/photos", str(tmp_path / ("x" * 300))):
+        status, out, err = cli("data", path)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
 
 
 def test_names_are_composed_and_printable(tmp_path):

@@ -10,6 +10,7 @@ pytest.importorskip("keras")
 
 from exported import HERE, card_of, copy, exported, one_line, samples, write_card
 from mobilenets.deployment import worker
+from mobilenets.deployment.artifacts import check_boxes
 from mobilenets.deployment.runtimes import load
 
 CUTS = {"nothing": 0, "ten bytes": 10, "half": 0.5, "all but a byte": -1}
@@ -335,3 +336,14 @@ def test_a_runtime_that_hangs_is_ended(loose, cli, images, monkeypatch):
     monkeypatch.setattr(worker, "PATIENCE", 0.05)  # not even a process begins so soon
     said = "model.tflite: its runtime gave no answer for 0.05 seconds"
     one_line(cli("predict", loose / "model.tflite", images), said)
+
+
+def test_nothing_is_imported_from_the_working_directory(loose, images, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    with worker.Worker(loose / "model.tflite") as running:
+        assert len(running.times(1, 0)) == 1
+
+
+def test_no_object_at_all_is_an_answer_of_a_detector(tmp_path):
+    check_boxes(tmp_path / "model.tflite", np.zeros((1, 0, 6), np.float32), 3)

@@ -56,6 +56,16 @@ def shapes(tmp_path_factory) -> Path:
     return folder(tmp_path_factory.mktemp("boxes") / "shapes")
 
 
+def test_data_that_is_only_measured_is_described(tmp_path, shapes, cli):
+    for kind in ("images", "labels"):
+        shutil.copytree(shapes / kind / "val", tmp_path / "only" / kind)
+    (tmp_path / "only" / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    options = ("--task", "detect", "--val-fraction", 1, "--sheet", tmp_path / "sheet.png")
+    status, out, err = cli("data", tmp_path / "only", *options)
+    assert status == 0, err
+    assert "objects an image" not in out
+
+
 @pytest.fixture(scope="session")
 def trained(place) -> Path:
     """A detector that has learned a little, with its data beside it."""

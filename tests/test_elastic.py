@@ -242,7 +242,7 @@ def test_lists_and_ranges(text, kind, expected):
     assert options.several(text, "--alpha", kind) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a", "1..", "..1", "2..1", "1..1", "0.5..inf", "0.5..nan"])
+@pytest.mark.parametrize("text", ["", "a", "1..", "..1", "2..1", "1..1", "0.5..inf", "0.5..nan", "0.25..1e308", "0..1"])
 def test_what_is_no_list_or_range_is_one_line(text):
     with pytest.raises(UserError, match="--alpha"):
         options.several(text, "--alpha", float)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from mobilenets.data import ImageData, Split
 from mobilenets.evaluation import confident_mistakes, confusions, interval, measure, rows
+from mobilenets.evaluation.evaluate import with_classes
 
 
 def random_case(images=300, classes=7, seed=0):
@@ -160,3 +162,12 @@ def test_a_thousand_classes_keep_the_confusions_that_occur():
         ("class 7", "class 8", 2),
         ("class 999", "class 7", 1),
     ]
+
+
+def test_all_labels_are_counted_in_the_model_s_classes():
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    train, val = Split(images, np.array([0, 1, 1])), Split(images, np.array([1, 0, 1]))
+    data = ImageData("some", "some", ("dog", "cat"), train, val, 8, False, "0" * 64)
+    found = with_classes(data, ["bird", "cat", "dog"])
+    assert found.classes == ("bird", "cat", "dog")
+    assert [part.labels.tolist() for part in (found.train, found.val)] == [[2, 1, 1], [1, 2, 1]]

@@ -193,6 +193,27 @@ def test_damaged_model_files_are_refused_in_one_line(tmp_path):
         load_model(tmp_path / "missing.keras")
 
 
+def test_any_damaged_byte_of_an_archive_s_index_is_told(tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("config.json", "metadata.json"):
+            archive.writestr(name, "{}" * 50)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for value in (0xFF, 0x07):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            with pytest.raises(UserError) as caught:
+                load_model(path)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_what_is_no_model_is_told(tmp_path):
+    keras.saving.save_model(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "model.keras")
+    with pytest.raises(UserError, match="not a usable Keras model"):
+        load_model(tmp_path / "model.keras")
+
+
 def test_a_model_file_that_asks_for_code_to_be_run_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x * 2)])
     path = tmp_path / "lambda.keras"

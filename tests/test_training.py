@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mobilenets.architectures import V1
+from mobilenets.architectures import V1, network
 from mobilenets.data import ImageData, Split
 from mobilenets.errors import UserError
 from mobilenets.models import keras
@@ -224,6 +224,19 @@ def test_early_stopping_keeps_the_best_epoch(data, tmp_path):
     assert "no better accuracy" in card["training"]["stopped"]
 
 
+def test_a_run_that_early_stopping_had_ended_is_not_trained_further(data, tmp_path, monkeypatch):
+    settings = replace(QUICK, epochs=30, patience=2, ema=False, learning_rate=0.05)
+    whole = run(data, tmp_path / "whole", settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("mobilenets.training.classify.save_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(data, tmp_path / "run", settings)
+    card = run(data, tmp_path / "run", settings, resume=True)
+    assert card["training"]["epochs_run"] == whole["training"]["epochs_run"]
+    assert card["training"]["stopped"] == whole["training"]["stopped"]
+    assert card["metrics"] == whole["metrics"]
+
+
 @pytest.mark.backend
 def test_a_frozen_backbone_stays_as_it_was(data, tmp_path):
     run(data, tmp_path / "first", replace(QUICK, epochs=1))
@@ -288,6 +301,15 @@ def test_weight_decay_spares_what_it_would_hurt():
     decayed = [variable.path for variable in model.trainable_variables if optimizer._use_weight_decay(variable)]
     assert len(decayed) == 15  # stem, 13 pointwise, head
     assert not [path for path in decayed if not path.endswith("kernel") or "depthwise" in path]
+    variables = classifier(network("v4_hybrid_medium"), (64, 64, 3), 3, 0.25).trainable_variables
+    optimizer = make_optimizer(Settings(), variables, 10)
+    optimizer.build(variables)
+    kernels = [variable for variable in variables if variable.path.endswith("kernel")]
+    spared = [variable for variable in kernels if not optimizer._use_weight_decay(variable)]
+    assert {tuple(variable.shape[:2]) for variable in spared} <= {(3, 3), (5, 5)}
+    assert {variable.shape[-1] for variable in spared} == {1}
+    assert any("_start" in variable.path for variable in spared)
+    assert any("_down" in variable.path for variable in spared)
 
 
 @pytest.mark.backend

@@ -109,7 +109,8 @@ def require_apart(out: Path, **read: Path | str | None) -> None:
 
     Args:
         out: the directory.
-        read: by the option that names it, or ``model``, what is read; None, and what is no path, is left out.
+        read: by the option that names it, or ``model`` or ``file``, what is read; None, and what is no path, is left
+            out.
 
     Raises:
         UserError: something does.
@@ -119,7 +120,7 @@ def require_apart(out: Path, **read: Path | str | None) -> None:
             continue
         inside = Path(path).resolve().relative_to(out.resolve()).parts
         if not inside or inside[0] in (*_FILES, *_FOLDERS):
-            what = "the model" if option == "model" else f"--{option}"
+            what = f"the {option}" if option in ("model", "file") else f"--{option}"
             raise UserError(f"--out {out}: what is read, {what} {path}, would be replaced; name another directory")
 
 

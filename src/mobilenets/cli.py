@@ -273,6 +273,8 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)  # whoever read the output, such as `head`, has left
+    except OSError as error:  # a path that may not be looked at, or is too long
+        sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
     sys.exit(status if isinstance(status, int) else 0)
 
 

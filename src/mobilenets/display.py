@@ -195,8 +195,9 @@ def show_boxes(about: dict[str, Any]) -> None:
         ("images", f"{about['train']:,} to train on, {about['val']:,} to evaluate on"),
         ("of them without objects", "{train:,} and {val:,}".format(**about["images_without_objects"])),
         *((side, f"{spread} pixels".format(**about["image_size"][side])) for side in ("width", "height")),
-        ("objects an image", spread.format(**about["objects_per_image"])),
     ]
+    if about["objects_per_image"]:
+        rows.append(("objects an image", spread.format(**about["objects_per_image"])))
     if share:
         sizes = "{p5:.0%} to {p95:.0%} of the image's side, median {p50:.0%}".format(**share)
         rows.append(("size of an object", f"{sizes} (5 % are smaller, 5 % larger)"))

@@ -21,9 +21,11 @@ def writing(path: Path | str) -> Iterator[Path]:
     block raises, so ``path`` holds either its old content or all of its new one.
 
     Raises:
-        UserError: the directory cannot be written or the disk is full.
+        UserError: the directory cannot be written, the disk is full, or ``path`` is there and no file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a device or a pipe, which would be replaced by a file; choose another place")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +39,14 @@ def writing(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where its directory could not even be made
             temporary.unlink(missing_ok=True)
+
+
+def expanded(path: Path | str) -> Path:
+    """``path`` with the user's directory for ``~``; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def explain(error: OSError, path: Path) -> UserError:

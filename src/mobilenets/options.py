@@ -100,6 +100,7 @@ def numbers(text: str, option: str, kind: type) -> list[Any]:
 
 
 STEPS = {float: (0.5, 0.25, 0.125, 0.0625), int: (64, 32, 16, 8, 4, 2, 1)}  # of ranges, the largest that fits
+LARGEST = 10_000  # no width or size is as large
 FEWEST, MOST = 4, 9  # values that a range stands for
 
 
@@ -115,8 +116,8 @@ def several(text: str, option: str, kind: type) -> list[Any]:
         low, high = kind(first), kind(last)
     except ValueError:
         raise UserError(f"{option} must be numbers between commas, or two with .. between, not {text!r}") from None
-    if not low < high < float("inf"):
-        raise UserError(f"{option}: a range goes from a smaller number to a larger one, not {text!r}")
+    if not 0 < low < high < LARGEST:
+        raise UserError(f"{option}: a range goes from a number above 0 to a larger one below {LARGEST:,}, not {text!r}")
     for step in STEPS[kind]:
         count = (high - low) / step
         if count == round(count) and FEWEST <= count + 1 <= MOST:

@@ -10,6 +10,7 @@ from mobilenets.errors import UserError
 
 SMALL_IMAGE = 64  # pixels; below it the stem keeps stride 1, or little would be left after five halvings
 SMALLEST_IMAGE = 8  # pixels; below it not even the small-image form sees anything
+WIDEST = 100  # times the table's channels
 OUTPUT_STRIDES = (8, 16, 32)
 
 
@@ -108,8 +109,8 @@ def check(
         raise UserError(f"input_shape must be (height, width, channels), three integers > 0, not {input_shape!r}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise UserError(f"num_classes must be an integer >= 1, not {num_classes!r}")
-    if not _is_number(width_multiplier) or not 0 < width_multiplier < float("inf"):
-        raise UserError(f"width_multiplier (alpha) must be > 0, not {width_multiplier!r}")
+    if not _is_number(width_multiplier) or not 0 < width_multiplier <= WIDEST:
+        raise UserError(f"width_multiplier (alpha) must be > 0 and at most {WIDEST}, not {width_multiplier!r}")
     if not _is_number(resolution_multiplier) or not 0 < resolution_multiplier <= 1:
         raise UserError(f"resolution_multiplier (rho) must be in (0, 1], not {resolution_multiplier!r}")
     if output_stride not in OUTPUT_STRIDES:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mobilenets.data import images
-from mobilenets.data.folder import VAL_NAMES, identity, litter
+from mobilenets.data.folder import VAL_NAMES, identity, litter, ours
 from mobilenets.data.names import counted, for_validation, natural_key, shown, some
 from mobilenets.data.scan import Scanned
 from mobilenets.data.types import Problem
 from mobilenets.errors import UserError
+from mobilenets.files import expanded
 
 # How many of one kind are named each; more become one note. Boxes may be wrong by the thousand, and so may a list of
 # images of which only some were downloaded.
@@ -112,6 +113,9 @@ def walk(root: Path, typed: Path) -> Tree:
             below.clear()
             continue
         seen.add(identity(here))
+        if here != root and ours(names):
+            below.clear()
+            continue
         below[:] = sorted((name for name in below if not litter(name)), key=natural_key)
         relative = here.relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{_composed(relative)}/"
@@ -304,7 +308,7 @@ def folder_of(source: str, val_fraction: float, what: str) -> Path:
         raise UserError(f"'{source}': neither a folder here nor a built-in data set with {what} (stamps is built in)")
     if not 0 < val_fraction <= 1:
         raise UserError(f"val_fraction is {val_fraction}; it must be greater than 0 and at most 1")
-    root = Path(source).expanduser().absolute()
+    root = expanded(source).absolute()
     if not root.exists():
         raise UserError(f"{source}: no such folder")
     if not root.is_dir():

@@ -14,11 +14,16 @@ from mobilenets.data.names import counted, for_validation, natural_key, shown, s
 from mobilenets.data.scan import Scanned, scan
 from mobilenets.data.types import ImageData, Problem, Split
 from mobilenets.errors import UserError
+from mobilenets.files import expanded
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "validation", "valid", "test", "testing")  # the first that is there
-# Left behind by archivers, file managers and network disks; names that begin with a dot are skipped as well.
-_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
+# Left behind by archivers, file managers, network disks and `mobilenets data`; names that begin with a dot are skipped
+# as well.
+_LITTER = frozenset(
+    {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "contact_sheet.png"}
+)
+_OURS = frozenset({"card.json", "checkpoint.npz"})  # in a model directory, whose pictures are no data
 # Pictures that a user may well expect to be read.
 _UNSUPPORTED = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jxl", ".dng", ".cr2", ".nef"})
 
@@ -57,7 +62,7 @@ def load_folder(
     """
     if not 0 < val_fraction <= 1:
         raise UserError(f"val_fraction is {val_fraction}; it must be greater than 0 and at most 1")
-    root = Path(source).expanduser().absolute()
+    root = expanded(source).absolute()
     typed = Path(source)
     if not root.exists():
         raise UserError(f"{source}: no such folder")
@@ -114,7 +119,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """
     result: list[Path] = []
     for given in paths:
-        path = Path(given).expanduser()
+        path = expanded(given)
         if path.is_dir():
             inside = _walk(path).images
             if not inside:
@@ -138,9 +143,11 @@ def _walk(folder: Path) -> _Tree:
                 return
             seen.add(place)
             with os.scandir(directory) as listing:
-                entries = sorted((natural_key(entry.name), entry.name, entry.is_dir()) for entry in listing)
+                entries = sorted((natural_key(entry.name), entry.name, _is_folder(entry)) for entry in listing)
         except OSError as error:
             raise UserError(f"{directory}: cannot be listed ({error.strerror or error})") from None
+        if directory != folder and ours(name for _, name, _ in entries):
+            return
         below = []
         for _, name, is_folder in entries:
             suffix = Path(name).suffix.lower()
@@ -157,6 +164,18 @@ def _walk(folder: Path) -> _Tree:
 
     visit(folder)
     return tree
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; whoever reads it as a file says so
+        return False
+
+
+def ours(names: Iterable[str]) -> bool:
+    """Whether the names of what lies in a folder are those of a model directory, or of a run that was not finished."""
+    return not _OURS.isdisjoint(names)
 
 
 def identity(folder: Path) -> tuple[int, int]:
@@ -199,10 +218,13 @@ def _layout(root: Path, typed: Path, notes: list[str]) -> tuple[_Classes, _Class
     try:
         children = {path.name.lower(): path for path in _children(root)}
         train = next((children[name] for name in TRAIN_NAMES if name in children), None)
-        # A folder "train" full of images is a class of locomotives.
-        if train is not None and (_loose(train) or not any(_walk(path).images for path in _children(train))):
-            train = None
         vals = [children[name] for name in VAL_NAMES if name in children]
+        # A folder "train" full of images is a class of locomotives; one image beside the classes in it is a stray one.
+        if train is not None and (
+            not any(_walk(path).images for path in _children(train))
+            or (_loose(train) and not vals and len(children) > 1)
+        ):
+            train = None
         loose = _loose(root)
     except OSError as error:
         raise UserError(f"{typed}: cannot be listed ({error.strerror or error})") from None

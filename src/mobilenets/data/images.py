@@ -99,7 +99,7 @@ def decode(source: Path | str | bytes, size: int | None = None) -> np.ndarray:
         full = picture.size
         if size:
             picture.draft(None, (size, size))  # does nothing to formats other than JPEG
-        with memory_for(picture):
+        with memory_for(picture, full):
             turn = _TURNS.get(orientation(picture))
             picture.load()
             rgb = _whole_pixels(_to_rgb(picture), full, size or max(full))
@@ -116,8 +116,9 @@ def verify(data: bytes) -> None:
     """
     with opened(data) as picture:
         # At 1/8 a JPEG is still read to its end, but its transform costs next to nothing.
+        full = picture.size
         picture.draft(None, (1, 1))
-        with memory_for(picture):
+        with memory_for(picture, full):
             picture.load()
 
 
@@ -279,9 +280,13 @@ def _refuse_large(width: int, height: int) -> None:
         raise ImageError(f"too large: {width}x{height} pixels")
 
 
-def memory_for(picture: "Image.Image") -> contextlib.AbstractContextManager:
-    """Waits, where a picture is large, until no other large one is being decoded."""
-    return _one_large if picture.width * picture.height > _LARGE else contextlib.nullcontext()
+def memory_for(picture: "Image.Image", full: tuple[int, int] = (0, 0)) -> contextlib.AbstractContextManager:
+    """Waits, where a picture is large, until no other large one is being decoded.
+
+    ``full`` is its size before ``draft`` reduced it: of a progressive JPEG all coefficients are in memory nevertheless.
+    """
+    width, height = full if picture.info.get("progressive") else picture.size
+    return _one_large if width * height > _LARGE else contextlib.nullcontext()
 
 
 def orientation(picture: "Image.Image") -> int:

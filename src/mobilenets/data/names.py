@@ -5,20 +5,26 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
 
 def natural_key(name: str) -> tuple:
     """A sort key under which "9" comes before "10" and case matters last."""
     parts = re.split(r"([0-9]+)", name.casefold())
-    return (*(int(part) if index % 2 else part for index, part in enumerate(parts)), name)
+    for index in range(1, len(parts), 2):
+        digits = parts[index].lstrip("0")
+        parts[index] = (len(digits), digits)  # as the number, however long it is
+    return tuple(parts), name
 
 
 def shown(name: str) -> str:
-    """``name`` composed (NFC) and fit to print: control characters and bytes that are no UTF-8 become U+FFFD.
+    """``name`` composed (NFC) and fit to print: control characters and what is no UTF-8 become U+FFFD.
 
     macOS hands out decomposed names and Linux composed ones; a folder copied from one to the other keeps its
     classes and its split.
     """
-    printable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # Half a pair stands for a byte in a file's name, and for nothing in JSON.
+    printable = _HALVES.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     printable = "".join("\ufffd" if unicodedata.category(letter) == "Cc" else letter for letter in printable)
     return unicodedata.normalize("NFC", printable)
 

@@ -66,7 +66,10 @@ def _yamls(tree: Tree) -> list[Path]:
     found = []
     for path in tree.ending(".yaml", ".yml"):
         try:
-            text = path.read_bytes()[:_YAML_LIMIT] if path.is_file() else b""
+            if not path.is_file():
+                continue
+            with open(path, "rb") as file:
+                text = file.read(_YAML_LIMIT)
         except OSError:
             continue
         if re.search(rb"(?m)^\s*['\"]?names['\"]?\s*:", text) or re.search(rb"(?m)^['\"]?train['\"]?\s*:", text):

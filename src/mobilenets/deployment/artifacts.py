@@ -211,9 +211,9 @@ def check_boxes(path: Path, outputs: np.ndarray, classes: int) -> None:
         raise UserError(f"{path}: gives values of shape {outputs.shape[1:]}, not boxes of {classes} classes")
     final = all(map(is_final, outputs))
     scores = outputs[..., 4:5] if final else outputs[..., 4:]
-    if not np.isfinite(outputs).all() or scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
+    if not np.isfinite(outputs).all() or scores.min(initial=0) < -ROUNDING or scores.max(initial=0) > 1 + ROUNDING:
         raise UserError(f"{path}: the scores it gives are not from 0 to 1")
-    if final and outputs[..., 5].max() >= classes:
+    if final and outputs[..., 5].max(initial=-1) >= classes:
         raise UserError(f"{path}: finds more than {classes} classes")
 
 

@@ -135,14 +135,18 @@ def _peaks(rows: list[dict[str, Any]]) -> dict[tuple[int, str, int], float]:
 
 
 def _subjects(what: str, plan: Plan, temporary: Path) -> list[Subject]:
+    found = _found(what, plan, temporary)
+    if not found:
+        raise UserError(f"{what}: there is no file that can be run here as asked; see `mobilenets benchmark --help`")
+    return found
+
+
+def _found(what: str, plan: Plan, temporary: Path) -> list[Subject]:
     path = Path(what)
     if artifacts.is_file(path):
         return of_file(path, plan.runtimes, plan.batches)
     if path.is_dir() or "/" in what:
-        found = of_directory(path, plan.runtimes, plan.precisions, plan.batches)
-        if not found:
-            raise UserError(f"{what}: holds no file that can be run here as asked; see `mobilenets export --help`")
-        return found
+        return of_directory(path, plan.runtimes, plan.precisions, plan.batches)
     return of_networks(
         [name for name in what.split(",") if name.strip()],
         plan.alphas,

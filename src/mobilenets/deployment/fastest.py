@@ -1,7 +1,6 @@
 """Which exported file is the fastest on this machine: measured once, and remembered in the card."""
 
 import importlib.util
-import os
 import statistics
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.data.loader import available_threads
 from mobilenets.deployment.artifacts import Artifact, listed
+from mobilenets.deployment.machine import cores
 from mobilenets.deployment.runtimes import RUNTIMES
 from mobilenets.deployment.worker import Worker
 from mobilenets.errors import UserError
@@ -75,7 +75,7 @@ def _runs_here(entry: dict[str, Any]) -> bool:
 
 def _times(directory: Path, card: dict[str, Any], artifacts: list[Artifact]) -> dict[str, float]:
     """Milliseconds an image of every artifact on this machine, if all copies are as fast as one alone."""
-    machine = f"{cards.processor()}, {os.cpu_count()} cores"
+    machine = f"{cards.processor()}, {cores()} cores"
     # A card from elsewhere may hold anything.
     remembered = card["speed"] if isinstance(card.get("speed"), dict) else {}
     known = remembered.get(machine)
@@ -100,7 +100,8 @@ def _times(directory: Path, card: dict[str, Any], artifacts: list[Artifact]) -> 
         known |= {key: round(statistics.median(times), 4) for key, times in rounds.items()}
         card["speed"] = remembered | {machine: known}
         with suppress(UserError):  # a directory that cannot be written is measured anew each time
-            cards.write_card(directory, card)
+            # Files may have been written since the card was read.
+            cards.write_card(directory, cards.read_card(directory) | {"speed": card["speed"]})
     return {artifact.entry["file"]: known[_key(artifact)] for artifact in artifacts}
 
 

@@ -1,7 +1,7 @@
 """Running an exported file: one function a runtime, each giving the same kind of callable."""
 
 import importlib
-import os
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from mobilenets.deployment.machine import cores
 from mobilenets.errors import UserError
 from mobilenets.quiet import quiet
 
 LARGEST_FILE = 2**31  # bytes; neither a flatbuffer nor a protobuf can be larger
 LARGEST_SIDE = 8192  # pixels; a damaged file may ask for images that no memory holds
+LARGEST_IMAGE = 2**28  # values
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def load(path: Path | str, runtime: str | None = None, threads: int | None = Non
     Args:
         path: ``.tflite``, ``.onnx``, ``.xml`` of OpenVINO, a SavedModel's directory or ``.keras``.
         runtime: a key of `RUNTIMES` that takes such files; None takes the file's own.
-        threads: None takes every core.
+        threads: None takes every core that this process may use.
 
     Raises:
         UserError: the file is missing, damaged, of a kind that the runtime does not take or none for images, or the
@@ -77,7 +79,7 @@ def load(path: Path | str, runtime: str | None = None, threads: int | None = Non
         raise UserError(f"{path}: larger than any file of this kind")
     entry = RUNTIMES[runtime]
     require(entry.package)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or cores()
     try:
         with quiet():
             runner = entry.load(path, threads)
@@ -92,7 +94,8 @@ def load(path: Path | str, runtime: str | None = None, threads: int | None = Non
 def _check_input(path: Path, runner: Runner) -> None:
     """Checks that a file takes images, with pixel values as they are."""
     shape = runner.input_shape
-    if len(shape) != 3 or not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in shape):
+    sides = all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in shape)
+    if len(shape) != 3 or not sides or math.prod(shape) > LARGEST_IMAGE:
         raise UserError(f"{path}: takes values of shape {shape}, not images of one size (height, width, channels)")
     if runner.input_dtype not in ("uint8", "float32"):
         raise UserError(f"{path}: takes {runner.input_dtype} values, where pixels are uint8 or float32, 0..255")

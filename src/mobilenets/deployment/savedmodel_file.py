@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.deployment import savedmodel_boxes
+from mobilenets.errors import UserError
 from mobilenets.models.operations import IMAGE, LINEAR, Graph, Op
 from mobilenets.quiet import quiet
 
@@ -21,6 +22,9 @@ def write_savedmodel(
         input_dtype: ``uint8`` or ``float32``; pixel values 0..255 either way.
         batch: images a call; None leaves it to the caller.
         precision: that weights are stored in: ``float32``, ``float16`` or ``int8``, one scale for each output channel.
+
+    Raises:
+        UserError: the directory cannot be written.
     """
     import tensorflow as tf
 
@@ -46,7 +50,10 @@ def write_savedmodel(
 
     with quiet():
         model = Model()
-        tf.saved_model.save(model, str(path), signatures=model.__call__.get_concrete_function())
+        try:
+            tf.saved_model.save(model, str(path), signatures=model.__call__.get_concrete_function())
+        except tf.errors.OpError as error:  # of the disk, among others
+            raise UserError(f"{path}: cannot be written ({(error.message or type(error).__name__)[:160]})") from error
 
 
 def _stored(op: Op, precision: str) -> list[np.ndarray]:

@@ -39,7 +39,9 @@ class Worker:
     def __init__(self, path: Path | str, runtime: str | None = None, threads: int | None = None) -> None:
         self.path = Path(path)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        command = [sys.executable, "-m", "mobilenets.deployment.worker", str(path), runtime or "", str(threads or 0)]
+        # -P: nothing is imported from the working directory, which may be anybody's.
+        command = [sys.executable, "-P", "-m", "mobilenets.deployment.worker"]
+        command += [str(path), runtime or "", str(threads or 0)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_environment()
         )

@@ -149,7 +149,7 @@ def places_in(data: Any, card: dict[str, Any]) -> list[int]:
 
 
 def with_classes(data: ImageData, classes: list[str]) -> ImageData:
-    """The evaluation part of ``data``, its labels counted in ``classes``, of which it may have just some.
+    """The same images, their labels counted in ``classes``, of which ``data`` may have just some.
 
     Folders of ImageNet may also be called by their WordNet identifiers.
 
@@ -165,7 +165,8 @@ def with_classes(data: ImageData, classes: list[str]) -> ImageData:
             f"{data.source}: its classes ({_few(data.classes)}) are not those of the model ({_few(classes)})"
         )
     labels = np.array([places[name] for name in data.classes], np.int64)
-    return replace(data, classes=tuple(classes), val=Split(data.val.images, labels[data.val.labels]))
+    train, val = (Split(part.images, labels[part.labels]) for part in (data.train, data.val))
+    return replace(data, classes=tuple(classes), train=train, val=val)
 
 
 def require_fit(model, card: dict[str, Any], directory: Path) -> None:

@@ -13,6 +13,7 @@ from mobilenets.models.saving import LARGEST_MODEL, load_model
 Tensors = dict[str, np.ndarray]
 
 # Where training programs put the weights among other things; the averaged ones are the ones they evaluate.
+MOST_CLASSES = 100_000
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model")
 APPLICATIONS = {
     "v1": ("MobileNet", {}),
@@ -64,12 +65,14 @@ def _read_torch(path: Path) -> Tensors:
         import torch
     except ImportError:
         raise UserError(f"{path}: reading it needs PyTorch; install mobilenets[torch], or use .safetensors") from None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_MODEL:
-                raise UserError(f"{path}: unpacks to more than any network of the family; not opened")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > LARGEST_MODEL:
+                    raise UserError(f"{path}: unpacks to more than any network of the family; not opened")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # its unpickler raises whatever it stumbles over, and refuses anything but tensors
         raise UserError(f"{path}: not a file of weights alone ({_first_line(error)})") from None
     for name in _WRAPPERS:
@@ -78,11 +81,17 @@ def _read_torch(path: Path) -> Tensors:
             break
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no dictionary of tensors; save `model.state_dict()`")
-    return {
-        str(name).removeprefix("module."): value.detach().to(torch.float32).numpy()
-        for name, value in content.items()
-        if not str(name).endswith("num_batches_tracked")
-    }
+    # A view may repeat a number of the file as often as it likes.
+    if 4 * sum(value.numel() for value in content.values()) > LARGEST_MODEL:
+        raise UserError(f"{path}: unpacks to more than any network of the family; not opened")
+    try:
+        return {
+            str(name).removeprefix("module."): value.detach().to(torch.float32).numpy()
+            for name, value in content.items()
+            if not str(name).endswith("num_batches_tracked")
+        }
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{path}: holds tensors that are no plain arrays ({_first_line(error)})") from None
 
 
 def _read_safetensors(path: Path) -> Tensors:
@@ -107,10 +116,11 @@ def _read_h5(path: Path, network: Network, width_multiplier: float) -> Tensors:
     if network.name not in APPLICATIONS:
         raise UserError(f"{path}: keras.applications has no {network.title}; its weights come as .pth or .safetensors")
     function, options = APPLICATIONS[network.name]
-    model = getattr(keras.applications, function)(
-        input_shape=(224, 224, 3), alpha=width_multiplier, weights=None, classes=_classes_in(path), **options
-    )
+    classes = _classes_in(path)
     try:
+        model = getattr(keras.applications, function)(
+            input_shape=(224, 224, 3), alpha=width_multiplier, weights=None, classes=classes, **options
+        )
         model.load_weights(path)
     except Exception as error:
         raise UserError(
@@ -130,8 +140,11 @@ def _classes_in(path: Path) -> int:
             for layer in reversed(names):
                 weights = [w.decode() if isinstance(w, bytes) else w for w in file[layer].attrs["weight_names"]]
                 if weights:
-                    return int(file[layer][weights[-1]].shape[-1])
-    except (OSError, KeyError, ValueError, AttributeError, IndexError) as error:
+                    count = int(file[layer][weights[-1]].shape[-1])
+                    if not 1 <= count <= MOST_CLASSES:
+                        raise ValueError(f"{count} classes")
+                    return count
+    except (OSError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
         raise UserError(f"{path}: damaged or not an HDF5 file of weights ({_first_line(error)})") from None
     return 1000
 

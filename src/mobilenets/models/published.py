@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import keras
 
 from mobilenets.architectures import Network
 from mobilenets.errors import UserError
-from mobilenets.files import write_json
+from mobilenets.files import expanded, write_json
 from mobilenets.models.checkpoints import APPLICATIONS, tensors_of
 from mobilenets.models.porting import fill
 from mobilenets.models.sources import SOURCES
@@ -70,14 +71,17 @@ def _check(model: keras.Model, name: str) -> None:
     digest = hashlib.sha256()
     for weight in model.weights:
         digest.update(keras.ops.convert_to_numpy(weight).tobytes())
-    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / "mobilenets.json"
+    path = Path(os.environ.get("KERAS_HOME") or expanded("~/.keras")) / "models" / "mobilenets.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
+    except (ValueError, OSError):
         known = {}
+    known, before = (dict(known), len(known)) if isinstance(known, dict) else ({}, 0)
     if known.setdefault(name, digest.hexdigest()) != digest.hexdigest():
         raise UserError(
             f"--weights imagenet: {name} is not what was fetched the first time; remove it from {path.parent} "
             f"(and {path.name}) to fetch it again"
         )
-    write_json(path, known)
+    if len(known) > before:
+        with suppress(UserError):  # a cache that cannot be written was filled by someone else
+            write_json(path, known)

@@ -135,7 +135,8 @@ def learn(
         state.model, state.optimizer = values(model.weights), values(optimizer.variables)
         checkpoint.save(directory, state)  # shows at once whether the directory can be written
     board = logs.TensorBoard(tensorboard) if tensorboard else None
-    stopped, failed = None, False
+    # A run may have been stopped after its last epoch.
+    stopped, failed = _patience_ended(state, settings, task.best) if state.epoch else None, False
     with reporter(settings.epochs, steps) as report:
         while state.epoch < settings.epochs and not stopped:
             began = time.perf_counter()

@@ -149,4 +149,7 @@ class OwnAdamW(_Own, keras.optimizers.AdamW):
 
 
 def _decays(variable) -> bool:
-    return variable.path.endswith("kernel") and "depthwise" not in variable.path
+    # A depthwise kernel looks at places, and at one channel.
+    shape = variable.shape
+    depthwise = len(shape) == 4 and shape[-1] == 1 and max(shape[:2]) > 1
+    return variable.path.endswith("kernel") and not depthwise

@@ -55,7 +55,7 @@ def write_ported(
     path, out = Path(path), Path(out)
     _check_normalization(normalization)
     program = source_of(source, network)
-    _require_free(out, overwrite)
+    _require_free(out, overwrite, path, classes)
     names = _read_names(Path(classes)) if classes else None
     model, network = port(path, network, program, width_multiplier, size, normalization)
     count = model.output_shape[-1]
@@ -109,7 +109,7 @@ def write_ported_dense(
     path, out = Path(path), Path(out)
     _check_normalization(normalization)
     program = source_of(source, network, head)
-    _require_free(out, overwrite)
+    _require_free(out, overwrite, path, classes)
     names = _read_names(Path(classes)) if classes else None
     read = port_segmenter if isinstance(head, SegmentationHead) else port_detector
     model, network, names = read(path, network, head, program, width_multiplier, size, normalization, names)
@@ -122,7 +122,8 @@ def _check_normalization(normalization: str | None) -> None:
         raise UserError(f"--normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
 
 
-def _require_free(out: Path, overwrite: bool) -> None:
+def _require_free(out: Path, overwrite: bool, path: Path, classes: Path | str | None) -> None:
+    cards.require_apart(out, file=path, classes=classes)
     if (out / cards.CARD).exists() and not overwrite:
         raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
 
