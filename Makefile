@@ -1,4 +1,4 @@
-# Two commands set everything up: `make demo` and `make test`. PYTHON must be 3.11 or newer.
+# Two commands set everything up: `make demo` and `make test`. PYTHON must be 3.11 to 3.13.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ PARALLEL = -n auto --dist loadfile
 .PHONY: demo test test-long peers test-backends lint bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; name one with make PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,openvino,detect,tensorboard]'
 	touch $@

@@ -149,6 +149,32 @@ def test_lists_of_one_width_or_one_resolution_are_drawn_from_too(members, expect
     assert turns(members) == 1 + len(drawn[0])
 
 
+@pytest.mark.backend
+def test_a_step_of_which_some_gradients_were_no_numbers_is_dropped_whole():
+    table = replace(V1, blocks=V1.blocks[:2])
+    widest = Widest(logits_model(classifier(table, (16, 16, 3), 3, 0.5)))
+    inner = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    optimizer.build(widest.trainable_variables)
+    widest.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    sandwich = Sandwich(widest, table, MEMBERS, seed=0)
+    images, told = pixels(4, 16), np.eye(3, dtype=np.float32)[np.arange(4) % 3]
+    for step, broken in enumerate((False, True, False)):
+        before = all_values(widest)
+        sandwich(np.float32(images) * (np.nan if broken else 1), told, None, (0, step))
+        moved = max(np.abs(new - old).max() for old, new in zip(before, all_values(widest), strict=True))
+        assert (moved > 0) != broken
+    # Two of three passes: the next step begins anew.
+    sandwich._widest.train_on_batch(images, told)
+    assert int(keras.ops.convert_to_numpy(inner._iterations)) == 7
+    before = all_values(widest)
+    sandwich._align()
+    assert int(keras.ops.convert_to_numpy(inner._iterations)) == 9
+    assert not any(np.any(keras.ops.convert_to_numpy(each)) for each in inner._accumulated_gradients)
+    for old, new in zip(before, all_values(widest), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 @pytest.fixture(scope="module")
 def data():
     return striped_data()

@@ -286,6 +286,12 @@ def test_published_networks_are_chosen_by_what_is_measured_here(monkeypatch, cli
     assert found["winner"]["accuracy"] == next(row["top1"] for row in known if row["width_multiplier"] == 0.5) / 100
     assert found["considered"] == 4
     assert found["steps"][0]["row"]["width_multiplier"] == 0.75
+    there = {("v1", 0.5, 128, "float32", "litert"): {"latency_ms": 1.0, "memory_bytes": None, "threads": 1}}
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "read_device", lambda path: there)
+        (note,) = json.loads(cli("choose", "--net", "v1", "--device", "there.json", "--json")[1])["notes"]
+    assert "has no measurement of 3 of 4 networks" in note
+    assert "mobilenets benchmark v1 --alpha 0.25,0.5,0.75,1 --size 128 --to litert --precision float32" in note
     text = cli("choose", "--net", "v1", "--size-kb", 6000)[1]
     assert "as published" in text
     assert "mobilenets train photos/ --net v1 --alpha 0.5 --size 128" in text

@@ -205,7 +205,10 @@ def benchmark(
     rounds: Annotated[int, typer.Option(help="Turns of each file.")] = 5,
     seconds: Annotated[float, typer.Option(help="Of a turn.")] = 0.4,
     out: Annotated[
-        Path | None, typer.Option(help="A .json file; .csv and .png go beside it.", show_default="benchmark.json")
+        Path | None,
+        typer.Option(
+            help="A .json file; .csv and .png go beside it.", show_default="benchmark.json, in RUN if it is one"
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -65,7 +65,8 @@ def train(
     dice: Annotated[float, typer.Option(help="Of a segmenter: share of Dice's loss.")] = 0.0,
     ema: Annotated[bool, typer.Option(help="Average the weights over the last part of the run.")] = False,
     class_weights: Annotated[
-        bool | None, typer.Option(help="Let classes count alike.", show_default="where they are unbalanced")
+        bool | None,
+        typer.Option(help="Let classes count alike.", show_default="where they are unbalanced; no for segmenters"),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without gain.", show_default=False)
@@ -289,5 +290,7 @@ def _warn(images: Any, most: int = 20) -> None:
         lines.append(f"warning: {len(images.problems)} files could not be read and are left out:")
         lines += [f"  {problem.path}: {problem.reason}" for problem in images.problems[:most]]
         if len(images.problems) > most:
-            lines.append(f"  … and {len(images.problems) - most} more; `mobilenets data` names them all")
+            lines.append(
+                f"  … and {len(images.problems) - most} more; `mobilenets data`, with the same --task, names them all"
+            )
     display.warn(lines)

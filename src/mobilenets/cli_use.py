@@ -51,12 +51,13 @@ def weights(
         "overwrite": overwrite,
         "command": options.command(),
     }
+    width = "" if alpha == 1 else f" --alpha {alpha:g}"
     if form:
         card = write_ported_dense(file, out, table, form, *arguments, **common)
-        words = f"mobilenets train photos/ --task {task} --net {net} --head {form.name} --weights {out}"
+        words = f"mobilenets train photos/ --task {task} --net {net} --head {form.name}{width} --weights {out}"
     else:
         card = write_ported(file, out, table, *arguments, **common)
-        words = f"mobilenets train photos/ --net {net} --weights {out}"
+        words = f"mobilenets train photos/ --net {net}{width} --weights {out}"
     if json:
         display.json_out(card)
     else:

@@ -54,9 +54,9 @@ def explain(error: OSError, path: Path) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: no space left on the disk; free some and run the same command again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return UserError(f"{path}: cannot be written ({error.strerror.lower()}); choose another place with --out")
+        return UserError(f"{path}: cannot be written ({error.strerror.lower()}); choose another place")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return UserError(f"{path}: a file stands where a directory is needed; choose another place with --out")
+        return UserError(f"{path}: a file stands where a directory is needed; choose another place")
     return UserError(f"{path}: cannot be written ({error.strerror or error})")
 
 

@@ -180,13 +180,14 @@ class Run:
         """A linear operation's whole sums, and the real number that one of them stands for, of each channel."""
         inputs = self.points[op.inputs[0]][0]
         largest = self.scheme.largest(op.name)
-        axes = tuple(range(len(op.kernel.shape) - 1))
-        scale = ops.max(ops.abs(op.kernel), axis=axes) * float(np.float32(1 / largest))
-        scale = ops.maximum(ops.maximum(scale, ops.abs(op.bias) / (inputs * 2.0**30)), 1e-12)
+        # Of a graph that is not trained they are arrays, which PyTorch would bring to the CPU.
+        kernel, bias = (ops.convert_to_tensor(values) for values in (op.kernel, op.bias))
+        scale = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1))) * float(np.float32(1 / largest))
+        scale = ops.maximum(ops.maximum(scale, ops.abs(bias) / (inputs * 2.0**30)), 1e-12)
         scale = ops.stop_gradient(scale)
-        kernel = ops.clip(rounded(op.kernel / scale), -largest, largest)
+        kernel = ops.clip(rounded(kernel / scale), -largest, largest)
         # Far below 2 to the 24th as a rule, which float32 holds exactly: these are the sums of the files.
-        sums = _product(op, self.quantized(op.inputs[0]), kernel) + rounded(op.bias / (scale * inputs))
+        sums = _product(op, self.quantized(op.inputs[0]), kernel) + rounded(bias / (scale * inputs))
         return sums, scale * inputs
 
     def linear(self, op: Op) -> Any:
@@ -228,7 +229,7 @@ class Run:
 
 
 def _linear(run: Run, op: Op, integer: bool) -> Any:
-    return _product(op, run.values[op.inputs[0]], op.kernel) + op.bias
+    return _product(op, run.values[op.inputs[0]], op.kernel) + ops.convert_to_tensor(op.bias)
 
 
 def _product(op: Op, values: Any, kernel: Any) -> Any:

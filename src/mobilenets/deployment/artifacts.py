@@ -103,8 +103,11 @@ def verified(directory: Path, entry: dict[str, Any]) -> Path:
         UserError: the card tells too little of the file, or nonsense; the file is missing, lies outside the directory,
             or has changed since.
     """
-    again = f"write it again with `mobilenets export {directory}`"
     _check_entry(directory, entry)
+    how = "".join(
+        f" --{option} {entry[key]}" for option, key in (("to", "target"), ("precision", "precision")) if entry.get(key)
+    )
+    again = f"write it again with `mobilenets export {directory}{how}`"
     missing = [key for key in _ENTRY if entry.get(key) in (None, {})]
     if missing or "median" not in entry["latency_ms"]:
         raise UserError(

@@ -53,7 +53,7 @@ def calibration_images(
     else:
         raise UserError(
             "int8 needs images to calibrate on, and this model knows none it was trained on; name some "
-            "with --calibrate FOLDER"
+            "with `mobilenets export RUN --precision int8 --calibrate FOLDER`"
         )
     batches = EvaluationBatches(split.some(CALIBRATION), size, 64, crop=cards.crop(card))
     return [image for batch, _ in batches for image in batch]
@@ -66,7 +66,7 @@ def _whole_images(data: BoxData | MaskData, size: int, source: str | None, card:
     if not len(data.train) and not source:
         raise UserError(
             "int8 needs images to calibrate on, and this model knows none it was trained on; name some with "
-            "--calibrate FOLDER"
+            "`mobilenets export RUN --precision int8 --calibrate FOLDER`"
         )
     batches = (BoxEvaluationBatches if isinstance(data, BoxData) else MaskEvaluationBatches)(
         split.some(CALIBRATION), size, 64

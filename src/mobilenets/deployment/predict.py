@@ -141,7 +141,11 @@ def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str 
         return Artifact(directory / cards.MODEL, "keras", card["classes"], cards.crop(card), card, directory)
     if not entries:
         kind = " ".join(filter(None, [precision, "" if runtime == "auto" else RUNTIMES[runtime].title]))
-        raise UserError(f"{directory}: holds no file for {kind}; write one with `mobilenets export {directory}`")
+        from mobilenets.deployment.targets import target_of  # and with it what writes files
+
+        how = "" if runtime == "auto" else f" --to {target_of(runtime)}"
+        how += f" --precision {precision}" if precision else ""
+        raise UserError(f"{directory}: holds no file for {kind}; write one with `mobilenets export {directory}{how}`")
     if runtime != "auto":
         require(RUNTIMES[runtime].package)
     # A file for smaller images is faster and less accurate, one that gives classes says less; who wants it names it.

@@ -130,7 +130,7 @@ def require_unchanged(data: Any, card: dict[str, Any], source: str | None) -> No
     if source is None and data.fingerprint != about.get("fingerprint"):
         raise UserError(
             f"{about['source']}: has changed since the model was trained, so images it was trained on might be among "
-            f"those to evaluate; restore it, or name the images to evaluate on with --data"
+            f"those to evaluate; restore it, or name others with `mobilenets evaluate RUN --data FOLDER`"
         )
 
 

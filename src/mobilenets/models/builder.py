@@ -100,7 +100,11 @@ def logits_model(model: keras.Model, features: bool = False) -> keras.Model:
     head = model.get_layer("logits")
     output = head.output
     if features:
-        seen = keras.layers.Flatten(name="features")(head.input) if len(head.input.shape) > 2 else head.input
+        seen = (
+            keras.layers.Flatten("channels_last", name="features")(head.input)
+            if len(head.input.shape) > 2
+            else head.input
+        )
         output = keras.layers.Concatenate(name="logits_and_features", dtype="float32")([output, seen])
     return keras.Model(model.input, output, name=f"{model.name}_logits")
 
@@ -207,6 +211,6 @@ _BUILD = {
     "resize": _resize,
     "squeeze": _pool,
     "global_pool": _pool,
-    "flatten": lambda layer, x: keras.layers.Flatten(name=layer.name)(x),
+    "flatten": lambda layer, x: keras.layers.Flatten("channels_last", name=layer.name)(x),
     "dense": _dense,
 }

@@ -130,7 +130,7 @@ def depthwise_conv(inputs: Any, kernel: Any, stride: int = 1, padding: str = "sa
         dilation: distance of the kernel's taps in pixels.
     """
     if keras.backend.backend() != "jax" or not _jax_on_cpu():
-        return ops.depthwise_conv(inputs, kernel[..., None], stride, padding, dilation_rate=dilation)
+        return ops.depthwise_conv(inputs, kernel[..., None], stride, padding, "channels_last", dilation)
     size = kernel.shape[0]
     reach = (size - 1) * dilation + 1
     sides = inputs.shape[1:3]

@@ -175,7 +175,9 @@ def pick(rows: Sequence[Row], budget: Budget) -> Choice:
     if not suited:
         asked = " and ".join(filter(None, [budget.runtime, budget.precision]))
         known = ", ".join(sorted({f"{row['runtime']} {row['precision']}" for row in rows})) or "nothing"
-        raise UserError(f"no file for {asked} was measured, but {known}; measure it with `mobilenets grid`")
+        raise UserError(
+            f"no file for {asked} was measured, but {known}; measure it with `mobilenets grid RUN --to … --precision …`"
+        )
     budget = budget.about(task_of(suited[0]))
     fitting = sorted((row for row in suited if budget.keeps(row)), key=lambda row: _order(row, budget))
     if not fitting:
@@ -236,7 +238,7 @@ def _impossible(rows: Sequence[Row], budget: Budget) -> str:
             )
     known = [row for row in rows if None not in budget.shares(row).values()]
     if not known:
-        return "no file was measured in all that is limited; measure again with `mobilenets grid --overwrite`"
+        return "no file was measured in all that is limited; measure again with `mobilenets grid RUN --overwrite`"
     nearest = min(known, key=lambda row: max(budget.shares(row).values()))
     takes = ", ".join(f"{LIMITS[name].title} {LIMITS[name].tell(LIMITS[name].of(nearest))}" for name in budget.limits)
     why = f"impossible alone: {'; '.join(alone)}" if alone else "each limit is possible alone, but not all together"

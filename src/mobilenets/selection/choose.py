@@ -141,7 +141,7 @@ def settle(
         notes.append(f"left out {named(measured)}: measured again, it takes {taken(measured, budget)}")
     raise UserError(
         f"{TRIES} files broke the budget when they were measured again; allow a little more, or stop what else the "
-        "machine is doing and measure anew with `mobilenets grid --overwrite`"
+        "machine is doing and measure anew with `mobilenets grid RUN --overwrite`"
     )
 
 

@@ -213,7 +213,8 @@ def _front(
         rows = [row for row in rows if wanted in (None, row[what]) and (what != "runtime" or row[what] in RUNTIMES)]
         if not rows:
             raise UserError(
-                f"{path}: {what} {wanted or 'of ours'} was not measured, but {measured}; `mobilenets grid {directory}`"
+                f"{path}: {what} {wanted or 'of ours'} was not measured, but {measured}; "
+                f"measure it with `mobilenets grid {directory} --to … --precision …`"
             )
     if runtime is not None:
         require(RUNTIMES[runtime].package)

@@ -54,18 +54,21 @@ def choose_published(
         raise UserError(f"--precision {budget.precision}: the accuracies published are those of {PRECISION}")
     wanted = _wanted(names)
     runtime = budget.runtime or "litert"
-    target = target_of(runtime)
+    target, notes = target_of(runtime), []
     check_turns(PLAN.rounds, PLAN.seconds, [threads])
     if device is not None:
         rows = _elsewhere(wanted, Path(device), target, runtime)
         machine = str(device)
+        if len(rows) < len(wanted):
+            left = f"{device}: has no measurement of {len(wanted) - len(rows)} of {len(wanted)} networks, left out; "
+            notes.append(f"{left}measure them there with `{_command(wanted, target)}`")
     else:
         rows = _here(wanted, target, threads or cores(), report or (lambda *_: None))
         machine = fingerprint()["processor"]
     choice = pick(rows, budget)
     known = {"images": 50_000, "identity": {"processor": machine}}
     sources = {(row["network"], row["width_multiplier"], row["resolution"]): row["source"] for row in wanted}
-    return tell(choice, known, []) | {"published": True, "source": sources[_place(choice.winner)]}
+    return tell(choice, known, notes) | {"published": True, "source": sources[_place(choice.winner)]}
 
 
 def _place(row: Row) -> tuple[str, float, int]:
@@ -134,7 +137,20 @@ def _elsewhere(wanted: list[dict[str, Any]], device: Path, target: str, runtime:
     if not rows:
         raise UserError(
             f"{device}: has none of these networks in {PRECISION} for {runtime}; on that machine, run: "
-            f"mobilenets benchmark {','.join(dict.fromkeys(row['network'] for row in wanted))} --to {target} "
-            f"--precision {PRECISION} --out device.json"
+            f"{_command(wanted, target)}"
         )
     return rows
+
+
+def _command(wanted: list[dict[str, Any]], target: str) -> str:
+    """What measures all of them, and some more, on another machine."""
+    networks, alphas, sizes = (
+        ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        for values in (
+            dict.fromkeys(row["network"] for row in wanted),
+            sorted({float(row["width_multiplier"]) for row in wanted}),
+            sorted({row["resolution"] for row in wanted}),
+        )
+    )
+    chosen = f"--alpha {alphas} --size {sizes} --to {target} --precision {PRECISION}"
+    return f"mobilenets benchmark {networks} {chosen} --out device.json"

@@ -15,7 +15,7 @@ from mobilenets.evaluation.formats import is_number
 from mobilenets.files import write_json, write_text
 
 GRID = "grid.json"
-ANEW = "measure anew with `mobilenets grid --overwrite`"
+ANEW = "measure anew with `mobilenets grid RUN --overwrite`"
 FORMAT = 1
 LARGEST = 64 * 2**20  # bytes
 _NUMBERS = (

@@ -24,7 +24,7 @@ from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.features import fit_head
 from mobilenets.training.fit import class_weights, fit
 from mobilenets.training.kinds import Classifiers
-from mobilenets.training.loop import Result
+from mobilenets.training.loop import Result, resolved
 from mobilenets.training.optimizer import DECAYS, peak_rate
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import Settings
@@ -93,6 +93,8 @@ def train(
     settings_used = settings.asdict() | {
         "batch_size": min(settings.batch_size, len(data.train)),
         "clip_norm": settings.clip_norm or 0.0,
+        # Features that are cached know no other precision.
+        "precision": settings.precision if settings.cache_features else resolved(settings.precision),
     }
     settings = Settings(**settings_used)
     config = {

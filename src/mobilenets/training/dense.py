@@ -20,6 +20,7 @@ from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training.calibrated import calibrate
 from mobilenets.training.classify import describe, finish, listed, prepare, require_elastic, require_epoch
 from mobilenets.training.kinds import dense
+from mobilenets.training.loop import resolved
 from mobilenets.training.progress import Reporter
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
@@ -92,6 +93,7 @@ def train_dense(
     members = [(alpha, pixels) for alpha in alphas for pixels in sizes]
     several = len(members) > 1
     settings = replace(settings, batch_size=min(settings.batch_size, len(data.train)))
+    settings = replace(settings, precision=resolved(settings.precision))
     if settings.learning_rate is None and settings.optimizer == "sgd":
         settings = replace(settings, learning_rate=kind.rate(settings))
     if settings.clip_norm is None:

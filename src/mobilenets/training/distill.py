@@ -107,4 +107,5 @@ class Lesson:
 def _alike(features: Any) -> Any:
     """How alike the images of a batch look: products of their features, (batch, batch), each row of length 1."""
     products = ops.matmul(features, ops.transpose(features))
-    return products / ops.maximum(ops.norm(products, axis=-1, keepdims=True), 1e-12)
+    # Not by `norm`, whose gradient is no number where a row is 0.
+    return products / ops.sqrt(ops.maximum(ops.sum(products**2, axis=-1, keepdims=True), 1e-24))

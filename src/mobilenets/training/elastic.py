@@ -106,6 +106,7 @@ class Sandwich:
         Returns:
             The widest network's ``loss`` and metrics on them.
         """
+        self._align()
         results = self._widest.train_on_batch(images, told, weights, return_dict=True)
         if not self._loss:
             told = np.asarray(ops.convert_to_numpy(results.pop("logits")), np.float32)[:, : self._classes]
@@ -114,6 +115,18 @@ class Sandwich:
             said = told if self._told_at is None else self._told_at(told, size)
             self._sub(member).train_on_batch(_at_size(images, size), said, weights)
         return results
+
+    def _align(self) -> None:
+        """Drops what is left of a step of which some gradients were no numbers, and were not counted.
+
+        In float16 they are none now and then, for the loss is scaled up until they are.
+        """
+        inner = getattr(self._widest.optimizer, "inner_optimizer", None)
+        begun = 0 if inner is None else int(ops.convert_to_numpy(inner._iterations)) % self._passes
+        if begun:
+            for gradients in inner._accumulated_gradients:
+                gradients.assign(ops.zeros_like(gradients))
+            inner._iterations.assign(inner._iterations + (self._passes - begun))
 
     def _drawn(self, place: tuple[int, int]) -> list[Member]:
         """Which networks take part in a step, besides the widest: the narrowest, and others of any other width.

@@ -221,20 +221,30 @@ def _epoch(step: Step, batches: Iterator[tuple[np.ndarray, ...]], epoch: int, re
 
 def _set_precision(model: keras.Model, precision: str, exact: tuple[str, ...]) -> str:
     """Lets the layers compute in ``precision`` on float32 weights, but for those named ``exact``; tells the policy."""
-    if precision == "auto":
-        precision = "float16" if _has_gpu() else "float32"
+    precision = resolved(precision)
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     for layer in model.layers:
         if layer.name not in exact:
             layer.dtype_policy = policy
+    model.predict_function = None  # was traced with the policies of before
     return policy
 
 
-def _has_gpu() -> bool:
-    if keras.backend.backend() == "torch":  # which Keras cannot list the devices of
-        import torch
+def resolved(precision: str) -> str:
+    """What ``auto`` stands for on this machine: float16 on a GPU, float32 elsewhere; any other as it is."""
+    if precision != "auto":
+        return precision
+    return "float16" if _has_gpu() else "float32"
 
-        return torch.cuda.is_available()
+
+def _has_gpu() -> bool:
+    """Whether the backend computes on one: that there is one does not say so."""
+    if keras.backend.backend() == "torch":  # which Keras cannot list the devices of
+        return keras.ops.convert_to_tensor(0.0).device.type == "cuda"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
     try:
         return bool(keras.distribution.list_devices("gpu"))
     except (RuntimeError, ValueError, NotImplementedError):
