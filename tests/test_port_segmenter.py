@@ -150,7 +150,7 @@ def torch_images(images: np.ndarray):
 @pytest.mark.peers
 @pytest.mark.parametrize("head", HEADS)
 def test_maps_are_torchvisions(head, tmp_path, cli):
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
     model, images = reference(head, 21), pixels(SIZE, 2)
     with torch.no_grad():
@@ -173,7 +173,7 @@ def test_maps_are_torchvisions(head, tmp_path, cli):
 @pytest.mark.peers
 def test_small_variances_are_ported_exactly():
     """torchvision's heads add another epsilon than its networks; where variances are small, that counts."""
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
     model, images = reference("lraspp_wide", 4), pixels(SIZE, 2)
     with torch.no_grad():

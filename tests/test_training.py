@@ -409,7 +409,7 @@ def read_only(tmp_path):
 
 
 def test_a_read_only_place_is_told_before_training(data, read_only):
-    with pytest.raises(UserError, match="cannot be written .*--out"):
+    with pytest.raises(UserError, match="cannot be written .*choose another place"):
         run(data, read_only / "run")
     assert not list(read_only.iterdir())
 
