@@ -125,7 +125,7 @@ class Sandwich:
         begun = 0 if inner is None else int(ops.convert_to_numpy(inner._iterations)) % self._passes
         if begun:
             for gradients in inner._accumulated_gradients:
-                gradients.assign(ops.zeros_like(gradients))
+                gradients.assign(ops.zeros(gradients.shape, gradients.dtype))
             inner._iterations.assign(inner._iterations + (self._passes - begun))
 
     def _drawn(self, place: tuple[int, int]) -> list[Member]:
