@@ -92,6 +92,20 @@ def read(tree: Tree, lost: Lost, progress: Callable[[int, int], None] | None = N
 
 
 @dataclass(frozen=True, eq=False)
+class _Part:
+    """A part of an image, from its row ``top`` and column ``left`` on, and which pixels of it are inside."""
+
+    top: int
+    left: int
+    inside: np.ndarray
+
+    def of(self, pixels: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray:
+        """That part of an image's pixels, of which those before ``top`` and ``left`` are not given."""
+        height, width = self.inside.shape
+        return pixels[self.top - top : self.top - top + height, self.left - left : self.left - left + width]
+
+
+@dataclass(frozen=True, eq=False)
 class Shape:
     """One object.
 
@@ -105,7 +119,7 @@ class Shape:
     outlines: tuple[np.ndarray, ...] = ()
     lengths: Mapping[str, Any] | None = None
 
-    def drawn(self, width: int, height: int) -> "_Part":
+    def drawn(self, width: int, height: int) -> _Part:
         """Its pixels.
 
         Raises:
@@ -136,20 +150,6 @@ class Shape:
         for part in parts:
             part.of(whole.inside, top, left)[part.inside] = True
         return whole
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A part of an image, from its row ``top`` and column ``left`` on, and which pixels of it are inside."""
-
-    top: int
-    left: int
-    inside: np.ndarray
-
-    def of(self, pixels: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray:
-        """That part of an image's pixels, of which those before ``top`` and ``left`` are not given."""
-        height, width = self.inside.shape
-        return pixels[self.top - top : self.top - top + height, self.left - left : self.left - left + width]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from mobilenets import card as cards
 from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_boxes
-from mobilenets.deployment.predict import loaded, model_and_images, require_apart, results
+from mobilenets.deployment.predict import loaded, model_and_images, require_other_folder, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import annotate
 from mobilenets.evaluation.detector import in_pixels
@@ -49,7 +49,7 @@ def find_objects(
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be from 0 to 1, not {threshold:g}")
     chosen, files = model_and_images(model, paths, runtime, precision)
-    require_apart(out, files)
+    require_other_folder(out, files)
     threshold = best_threshold(chosen.card or {}) if threshold is None else threshold
     images, skipped = [], []
     with loaded(chosen, len(files)) as (runs, size, batch):

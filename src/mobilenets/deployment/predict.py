@@ -96,7 +96,7 @@ def model_and_images(
     return to_run(model, runtime, precision, count), files
 
 
-def require_apart(out: Path | str | None, files: list[Path]) -> None:
+def require_other_folder(out: Path | str | None, files: list[Path]) -> None:
     """Checks that pictures can be written into a directory, over none of the images that are read.
 
     Raises:

@@ -13,7 +13,7 @@ from mobilenets.data.mask_drawing import draw_mask, mask_colour
 from mobilenets.data.masks import has_background
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_maps
-from mobilenets.deployment.predict import Run, loaded, model_and_images, require_apart, results
+from mobilenets.deployment.predict import Run, loaded, model_and_images, require_other_folder, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.segmenter import class_map
 from mobilenets.files import writing
@@ -54,7 +54,7 @@ def segment_images(
     chosen, files = model_and_images(model, paths, runtime, precision)
     if cut_out and not has_background(tuple(chosen.classes)):
         raise UserError(f"--cut-out: {model} knows no background; its first class must be called so")
-    require_apart(out, files)
+    require_other_folder(out, files)
     ends = (["", "_mask"] if out else []) + (["_cut_out"] if cut_out else [])
     names, images, skipped = _names(files, Path(out or "."), ends), [], []
     with loaded(chosen, len(files)) as (runs, size, batch):

@@ -1,7 +1,5 @@
 """Tables -> Keras models, and model directories."""
 
-import os
-
 from mobilenets.errors import UserError
 from mobilenets.quiet import quiet
 
@@ -9,9 +7,6 @@ try:
     with quiet():
         import keras as keras
 except ModuleNotFoundError as error:
-    if error.name not in ("jax", "torch", "tensorflow"):
+    if error.name not in ("jax", "torch"):
         raise
-    backend = os.environ.get("KERAS_BACKEND", error.name)
-    raise UserError(
-        f"KERAS_BACKEND={backend}: {error.name} is not installed; pip install 'mobilenets[{backend}]'"
-    ) from None
+    raise UserError(f"Keras' backend, {error.name}, is not installed; pip install 'mobilenets[{error.name}]'") from None

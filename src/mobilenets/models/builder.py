@@ -100,11 +100,9 @@ def logits_model(model: keras.Model, features: bool = False) -> keras.Model:
     head = model.get_layer("logits")
     output = head.output
     if features:
-        seen = (
-            keras.layers.Flatten("channels_last", name="features")(head.input)
-            if len(head.input.shape) > 2
-            else head.input
-        )
+        seen = head.input
+        if len(seen.shape) > 2:
+            seen = keras.layers.Flatten("channels_last", name="features")(seen)
         output = keras.layers.Concatenate(name="logits_and_features", dtype="float32")([output, seen])
     return keras.Model(model.input, output, name=f"{model.name}_logits")
 

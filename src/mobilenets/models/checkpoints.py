@@ -12,8 +12,8 @@ from mobilenets.models.saving import LARGEST_MODEL, load_model
 
 Tensors = dict[str, np.ndarray]
 
+LARGEST_HEAD = 100_000  # classes; a damaged file may name a number that no memory holds
 # Where training programs put the weights among other things; the averaged ones are the ones they evaluate.
-MOST_CLASSES = 100_000
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model")
 APPLICATIONS = {
     "v1": ("MobileNet", {}),
@@ -141,7 +141,7 @@ def _classes_in(path: Path) -> int:
                 weights = [w.decode() if isinstance(w, bytes) else w for w in file[layer].attrs["weight_names"]]
                 if weights:
                     count = int(file[layer][weights[-1]].shape[-1])
-                    if not 1 <= count <= MOST_CLASSES:
+                    if not 1 <= count <= LARGEST_HEAD:
                         raise ValueError(f"{count} classes")
                     return count
     except (OSError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
