@@ -40,6 +40,7 @@ from mobilenets.evaluation.detector import BATCH, found_in
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models.detector import detector
 from mobilenets.models.saving import load_model
+from mobilenets.training import checkpoint
 from mobilenets.training.settings import Settings
 from networks_with_heads import asked, beside, in_turns, measured, sheet, trained
 
@@ -56,6 +57,7 @@ RATE = 0.05  # learning rate
 LOWER = {("v3_large", "ssdlite"): 0.0125}
 FIGURES = ("images", "objects", "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "precision", "recall", "f1")
 LOST = 0.02  # of AP, in integers
+TAUGHT = 3  # epochs for integers
 TARGETS = ("litert", "onnx", "openvino")
 RUNTIMES = ("litert", "onnxruntime", "openvino", "keras")
 
@@ -101,9 +103,26 @@ def calibrated(directory: Path, card: dict[str, Any]) -> dict[str, Any] | None:
         return None
     out = directory.with_name(f"{directory.name}_ptq")
     if not (out / "card.json").is_file():
-        compress(directory, out, Options(int8="ptq", max_drop=100), quiet=True)
-    (entry,) = read_card(out)["artifacts"]
-    return {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
+        compress(directory, out, Options(int8="ptq", max_drop=100), overwrite=True, quiet=True)
+    return files(read_card(out))[0]
+
+
+def taught(directory: Path, card: dict[str, Any], found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The int8 files after training for them, where calibrating, of which ``found`` is the best, lost too much."""
+    if not found or card["metrics"]["ap"] - found["ap"] <= LOST:
+        return None
+    out = directory.with_name(f"{directory.name}_qat")
+    if not (out / "card.json").is_file():
+        begun = {"resume": True} if (out / checkpoint.FILE).is_file() else {"overwrite": True}
+        options = Options(int8="qat", targets=TARGETS, max_drop=100)
+        compress(directory, out, options, Settings(epochs=TAUGHT, warmup_epochs=0.1), **begun)
+    after = read_card(out)
+    return {"epochs": TAUGHT, "seconds": after["training"]["seconds"], "files": files(after)}
+
+
+def files(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a card's files weigh and find."""
+    return [{"file": each["file"], "bytes": each["bytes"], "ap": each["metrics"]["ap"]} for each in card["artifacts"]]
 
 
 def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
@@ -117,6 +136,7 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
             export(directory, TARGETS, ("float32", "int8"), max_drop=100)
     card, model = read_card(directory), load_model(directory)
     kept = ("file", "runtime", "threads", "median_ms", "least_ms", "most_ms")
+    best = calibrated(directory, card)
     times = benchmark(str(directory), Plan(runtimes=RUNTIMES, threads=(1, 2)))["rows"]
     return {
         "network": name,
@@ -128,12 +148,10 @@ def one(name: str, form: str, runs: Path, data: BoxData) -> dict[str, Any]:
         "params": card["cost"]["params"],
         "val": {key: card["metrics"][key] for key in FIGURES},
         "unseen": figures(model, unseen(), data.classes),
-        "files": [
-            {"file": entry["file"], "bytes": entry["bytes"], "ap": entry["metrics"]["ap"]}
-            for entry in card["artifacts"]
-        ],
+        "files": files(card),
         "refused": [{key: entry[key] for key in ("file", "reason")} for entry in card.get("refused", [])],
-        "calibrated": calibrated(directory, card),
+        "calibrated": best,
+        "taught": taught(directory, card, best),
         "latency": [{key: row[key] for key in kept} for row in times],
         "smaller": smaller(directory, name, form, data) if form == "anchor_free" else [],
         "latency_to_anchor_free": beside(directory, runs / f"{name}_anchor_free_{SIZE}") if form == "ssdlite" else None,
@@ -145,7 +163,8 @@ def main() -> None:
     data, about = scenes(), {"benchmark": "detection", "data": "stamps", "pixels": SIZE, "batch": IMAGES}
     rows = measured(options, wanted, about, lambda name, form: one(name, form, options.runs, data))
     best = max(rows, key=lambda pair: rows[pair]["val"]["ap"])
-    draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
+    if best in wanted:
+        draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ def measured(
     if options.only and options.result.is_file():
         rows = {(row["network"], row["head"]): row for row in json.loads(options.result.read_text())["rows"]}
     for pair in wanted:
-        rows[pair] = one(*pair) | {"measured": now()}
+        # Rows may come from several machines.
+        rows[pair] = one(*pair) | {"measured": now(), "environment": environment()}
         print(rows[pair], flush=True)
-        result = about | {"rows": [*rows.values()], "environment": environment()}
-        write_json(options.result, result)
+        write_json(options.result, about | {"rows": [*rows.values()]})
     return rows

@@ -128,7 +128,8 @@ def main() -> None:
     }
     rows = measured(options, wanted, about, lambda name, form: one(name, form, options.runs, data))
     best = max(rows, key=lambda pair: rows[pair]["val"]["miou"])
-    draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
+    if best in wanted:
+        draw(options.runs / f"{best[0]}_{best[1]}_{SIZE}", data, options.result.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":
