@@ -115,7 +115,7 @@ def taught(directory: Path, card: dict[str, Any], found: dict[str, Any] | None) 
     if not (out / "card.json").is_file():
         begun = {"resume": True} if (out / checkpoint.FILE).is_file() else {"overwrite": True}
         options = Options(int8="qat", targets=TARGETS, max_drop=100)
-        compress(directory, out, options, Settings(epochs=TAUGHT, warmup_epochs=0.1), **begun)
+        compress(directory, out, options, Settings(epochs=TAUGHT, batch_size=IMAGES, warmup_epochs=0.1), **begun)
     after = read_card(out)
     return {"epochs": TAUGHT, "seconds": after["training"]["seconds"], "files": files(after)}
 

@@ -11,6 +11,7 @@ pytest.importorskip("keras")
 from exported import card_of, one_line, quick_compression, write_card
 from mobilenets import card as cards
 from mobilenets.architectures import HEADS, NETWORKS, V1, V3_SMALL, channel_groups, cost, head, layers_of
+from mobilenets.compress import compress
 from mobilenets.compression.bias import correct_bias
 from mobilenets.compression.equalize import equalize
 from mobilenets.compression.importance import importance
@@ -284,6 +285,20 @@ def test_a_pruned_detector_is_an_ordinary_one(trained, data, cli, tmp_path):
     write_card(out, card | {"channels": {"level99_tower0": 8}})
     with pytest.raises(UserError, match="damaged, channels: 'level99_tower0' is no convolution"):
         as_trained(SHORT, out, ALPHA, head("anchor-free"))
+
+
+def test_a_step_shows_as_many_images_as_detectors_are_trained_with(trained, tmp_path, monkeypatch):
+    asked = []
+
+    def prepare(out, config, *_):
+        asked.append(config["settings"]["batch_size"])
+        raise UserError("enough")
+
+    monkeypatch.setattr("mobilenets.compress.prepare", prepare)
+    for settings in (None, Settings(batch_size=4)):
+        with pytest.raises(UserError, match="enough"):
+            compress(trained, tmp_path / "out", settings=settings)
+    assert asked == [8, 4]
 
 
 def test_what_pruning_left_of_a_head_means_nothing_to_another(tmp_path):

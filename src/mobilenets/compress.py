@@ -32,7 +32,7 @@ from mobilenets.training import checkpoint
 from mobilenets.training.classify import prepare
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.kinds import Classifiers, Kind, kind_of
-from mobilenets.training.settings import Settings
+from mobilenets.training.settings import USUAL_IMAGES, Settings
 
 INT8 = ("qat", "ptq", "none")
 # Of the learning rate from random weights. Statistics of batch normalization stand still here, and at ten times as much
@@ -169,8 +169,9 @@ def compress(
         directory: the model directory to start from; it stays as it is.
         out: the model directory to write.
         options: what to do.
-        settings: how to train. ``epochs`` and ``learning_rate`` are those of the training for integers; after channels
-            were removed, ``options.prune_epochs`` follow at the rate of training from weights.
+        settings: how to train; None takes as many images a step as is usual for the task. ``epochs`` and
+            ``learning_rate`` are those of the training for integers; after channels were removed,
+            ``options.prune_epochs`` follow at the rate of training from weights.
         resume: go on with the run that ``out`` holds the checkpoint of.
         overwrite: replace the model that ``out`` holds.
         quiet: print no progress.
@@ -183,7 +184,8 @@ def compress(
         UserError: the model, its data or an option is unusable, ``out`` holds a model, or a file was refused.
     """
     directory, out, options = Path(directory), Path(out), options or Options()
-    settings = settings or Settings()
+    card = cards.read_card(directory)
+    settings = settings or Settings(batch_size=USUAL_IMAGES[card["task"]])
     cards.require_apart(out, model=directory, teacher=options.teacher)
     require_teacher(settings, options.teacher)
     if settings.hint and not options.prunes:
@@ -191,7 +193,6 @@ def compress(
     variants(options.targets, [options.precision])  # what cannot be written fails now, not after the training
     if options.weight_bits == 4:
         require_int4(options.targets)
-    card = cards.read_card(directory)
     check_entries(directory, card)
     settings = _as_before(settings, card)
     kind, model = _opened(directory, card, options.teacher)
