@@ -238,6 +238,8 @@ def test_compress_writes_a_detector_trained_for_int8(trained, cli, tmp_path):
         assert unused not in card["training"]
     (stage,) = card["compression"]["stages"]
     assert (stage["stage"], stage["epochs"]) == ("qat", 3)
+    assert [row["chosen"] for row in stage["trials"]].count(True) == 1
+    assert "ranges" not in stage  # those that were trained are the card's
     float32, calibrated, after = card["compression"]["files"]
     assert [(row["when"], row["precision"]) for row in (float32, calibrated, after)] == [
         ("before", "float32"),

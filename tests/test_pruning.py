@@ -437,6 +437,8 @@ def test_an_interrupted_run_goes_on_between_its_stages(place, tmp_path, monkeypa
     assert [entry["macs"] for entry in card["compression"]["stages"]] == [
         entry["macs"] for entry in whole["compression"]["stages"]
     ]
+    trials = [entry["compression"]["stages"][-1]["trials"] for entry in (card, whole)]
+    assert trials[0] == trials[1]  # what training for int8 began with
     assert card["metrics"] == whole["metrics"]
     with (out / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]  # of both stages

@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from exported import shortened
+
 pytest.importorskip("keras")
 
 from mobilenets.architectures import network
 from mobilenets.architectures.blocks import MultiQueryAttention
+from mobilenets.compress import Options, compress
 from mobilenets.compression.bias import correct_bias
 from mobilenets.compression.equalize import FARTHEST, HEADROOM, equalize, pairs
 from mobilenets.compression.qat import simulated
@@ -18,12 +21,15 @@ from mobilenets.compression.ranges import ESTIMATORS, Seen, ranges_of
 from mobilenets.compression.repair import LabelledImages, repair
 from mobilenets.compression.scheme import INTEGER, integer_form
 from mobilenets.compression.sensitivity import draw, sensitivity
-from mobilenets.deployment.calibrate import calibrate, observe
+from mobilenets.data import load as load_data
+from mobilenets.deployment.calibrate import calibrate, calibration_images, observe
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import Variant, Writer
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
 from mobilenets.models.graph import graph_of
+from mobilenets.models.saving import load_model
+from mobilenets.training.settings import Settings
 from test_deployment_files import TORCH, build, pixels, shaken
 from test_training import TINY, striped_data
 
@@ -220,6 +226,38 @@ def test_a_model_that_nothing_helps_stays_as_it_is(data, trained):
     assert same(before, trained.get_weights())
     assert quantization.ranges == calibrate(form(trained), list(data.train.images[:16]))
     assert quantization.floats == tuple(sorted(INTEGER))
+
+
+def test_training_may_ask_for_the_ranges_alone(data, trained):
+    model, images = spread(trained, 50), list(data.train.images[:32])
+    before, seen = model.get_weights(), observe(form(model), images)
+    batches = [(data.train.images[:64], data.train.labels[:64])]
+    quantization, rows = repair(model, images, LabelledImages(batches), observe, mend=False)
+    assert [row["estimator"] for row in rows] == list(ESTIMATORS)
+    assert not any(row["equalized"] or row["corrected"] for row in rows)
+    assert same(before, model.get_weights())
+    (chosen,) = [row for row in rows if row["chosen"]]
+    assert quantization.ranges == ranges_of(seen, chosen["estimator"])
+
+
+@pytest.mark.long
+def test_training_for_integers_begins_with_the_best_ranges(place, tmp_path, monkeypatch):
+    """Steps of eight times the width are worse, and at this rate training leaves them where they were."""
+    model = shortened(place, tmp_path, monkeypatch)
+    usual = ESTIMATORS["extremes"]
+    monkeypatch.setitem(ESTIMATORS, "extremes", lambda seen: tuple(8 * limit for limit in usual(seen)))
+    for name in ("percentile", "least squares"):
+        monkeypatch.setitem(ESTIMATORS, name, usual)
+    settings = Settings(epochs=1, batch_size=128, warmup_epochs=0.1, learning_rate=1e-9)
+    card = compress(model, tmp_path / "out", Options(max_drop=100), settings, quiet=True)
+    (stage,) = card["compression"]["stages"]
+    assert [row["chosen"] for row in stage["trials"]] == [False, True, False]
+    images = calibration_images(card, load_data("digits"), 32)
+    for name, seen in observe(form(load_model(model)), images).items():
+        if name in card["quantization"]["ranges"]:
+            low, high = card["quantization"]["ranges"][name]
+            assert high - low <= 1.1 * max(np.ptp([*usual(seen), 0]), 1e-6), name
+    assert "logits" in card["quantization"]["ranges"]
 
 
 # -- sensitivity ----------------------------------------------------------------------------------------------------

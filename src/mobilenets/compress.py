@@ -224,10 +224,11 @@ def compress(
     if options.prunes:
         stages.prune(work, options.pruning(), recovery, images)
     integer = {"floats": options.floats, "weight_bits": options.weight_bits}
+    judge = labelled(data, size, crop)
     if options.int8 == "qat":
-        quantization, integers = stages.quantize(work, settings, images, **integer)
+        quantization, integers = stages.quantize(work, settings, images, judge, **integer)
     elif options.int8 == "ptq":
-        quantization, trials = repair(work.model, images, labelled(data, size, crop), observe, **integer)
+        quantization, trials = repair(work.model, images, judge, observe, **integer)
         integers = simulated(work.model, quantization.ranges, **integer)
         work.log.append({"stage": "ptq", "epochs": 0, "seconds": 0.0, "trials": trials})
     if quantization:

@@ -19,12 +19,11 @@ from mobilenets.compression.importance import CRITERIA, importance
 from mobilenets.compression.pruning import Pruner
 from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
-from mobilenets.compression.scheme import integer_form
-from mobilenets.deployment.calibrate import calibrate
+from mobilenets.compression.repair import Labelled, repair
+from mobilenets.deployment.calibrate import observe
 from mobilenets.errors import UserError
 from mobilenets.files import write_json
 from mobilenets.models import keras
-from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
 from mobilenets.models.statistics import recalibrate
 from mobilenets.models.tasks import classes_of
@@ -154,7 +153,7 @@ class Stages:
                 work.model, work.network = pruner.at(left * whole)
                 return {"stage": "prune", "step": step + 1, "share": round(share, 4)} | told
 
-            def train(state: State, epochs: int = epochs[step]) -> Result:
+            def train(state: State, entry: dict[str, Any], epochs: int = epochs[step]) -> Result:
                 wanted = replace(settings, epochs=epochs, warmup_epochs=min(settings.warmup_epochs, epochs))
                 return self._kind.fit(
                     work.model, self._data, wanted, self._out, state, self._reporter, from_weights=True
@@ -164,14 +163,18 @@ class Stages:
             share, whole_ms = entry["share"], entry.get("whole_ms", whole_ms)
 
     def quantize(
-        self, work: Work, settings: Settings, images: list[np.ndarray], **options: Any
+        self, work: Work, settings: Settings, images: list[np.ndarray], labelled: Labelled, **options: Any
     ) -> tuple[Quantization, keras.Model]:
-        """Trains for integers.
+        """Trains for integers, from the ranges that are best before.
+
+        Three epochs brought the LiteRT file of V3-Large with SSDLite (`stamps`, 320 pixels), whose last blocks have
+        values of thirty times their root mean square, to an AP of 39.5 from the extremes and of 41.1 from these.
 
         Args:
             work: is changed.
             settings: how.
             images: uint8, to calibrate on.
+            labelled: images to choose the ranges by.
             **options: of `mobilenets.compression.qat.train_quantized`.
 
         Returns:
@@ -179,8 +182,12 @@ class Stages:
         """
         found: list[Any] = []
 
-        def train(state: State) -> Result:
-            ranges = calibrate(integer_form(graph_of(work.model)), images)
+        def begin() -> dict[str, Any]:
+            begun, trials = repair(work.model, images, labelled, observe, mend=False, **options)
+            return {"stage": "qat", "trials": trials, "ranges": begun.ranges}
+
+        def train(state: State, entry: dict[str, Any]) -> Result:
+            ranges = {name: (low, high) for name, (low, high) in entry["ranges"].items()}
             result, *rest = train_quantized(
                 work.model,
                 self._data,
@@ -195,7 +202,7 @@ class Stages:
             found.extend(rest)
             return result
 
-        self._stage(work, lambda: {"stage": "qat"}, train)
+        del self._stage(work, begin, train)["ranges"]
         quantization, network = found
         return quantization, network
 
@@ -210,7 +217,10 @@ class Stages:
         shutil.rmtree(self._out / STAGES, ignore_errors=True)
 
     def _stage(
-        self, work: Work, begin: Callable[[], dict[str, Any]], train: Callable[[State], Result]
+        self,
+        work: Work,
+        begin: Callable[[], dict[str, Any]],
+        train: Callable[[State, dict[str, Any]], Result],
     ) -> dict[str, Any]:
         """Runs one stage: ``begin`` changes the model, ``train`` trains it; or skips it, where it had been finished."""
         number, self._number = self._number, self._number + 1
@@ -236,7 +246,7 @@ class Stages:
             state = self._state if number == reached else State(self._state.config | {"stage": number})
             state.config["stage"] = number
             self._say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
-            result = train(state)
+            result = train(state, entry)
             if result.failed:
                 raise UserError(f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed")
             entry |= {

@@ -158,6 +158,7 @@ def repair(
     labelled: Labelled,
     observe: Observe,
     *,
+    mend: bool = True,
     floats: Collection[str] = (),
     weight_bits: int = 8,
 ) -> tuple[Quantization, list[dict[str, Any]]]:
@@ -174,6 +175,7 @@ def repair(
         images: uint8 (height, width, channels), some hundred, to calibrate on.
         labelled: `LabelledImages`, `LabelledBoxes` or `LabelledMasks`, to choose by.
         observe: looks at every output, `mobilenets.deployment.calibrate.observe`.
+        mend: whether channels may be equalized and biases corrected; without, only the ranges are chosen.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
 
@@ -196,17 +198,18 @@ def repair(
     seen = observe(integer_form(graph_of(model)), images)
     for estimator in ESTIMATORS:
         attempt(seen, estimator, False, False)
-    attempt(seen, _nearest(made), False, True)
-    model.set_weights(before)
-    equalize(model, seen, floats, weight_bits)
-    equalized = model.get_weights()
-    seen = observe(integer_form(graph_of(model)), images)
-    tried = len(made)
-    for estimator in ESTIMATORS:
+    if mend:
+        attempt(seen, _nearest(made), False, True)
+        model.set_weights(before)
+        equalize(model, seen, floats, weight_bits)
+        equalized = model.get_weights()
+        seen = observe(integer_form(graph_of(model)), images)
+        tried = len(made)
+        for estimator in ESTIMATORS:
+            model.set_weights(equalized)
+            attempt(seen, estimator, True, True)
         model.set_weights(equalized)
-        attempt(seen, estimator, True, True)
-    model.set_weights(equalized)
-    attempt(seen, _nearest(made[tried:]), True, False)
+        attempt(seen, _nearest(made[tried:]), True, False)
     highest = min(max(each.trial.score for each in made), best_possible)
     equals = [each for each in made if each.trial.score >= highest - TIE]
     best = min(equals, key=lambda each: each.trial.error)  # of equals the first
