@@ -222,7 +222,10 @@ class Stages:
         begin: Callable[[], dict[str, Any]],
         train: Callable[[State, dict[str, Any]], Result],
     ) -> dict[str, Any]:
-        """Runs one stage: ``begin`` changes the model, ``train`` trains it; or skips it, where it had been finished."""
+        """Runs one stage, or skips it, where it had been finished.
+
+        ``begin`` changes the model and gives an entry, which is kept for a run that goes on; ``train`` reads it.
+        """
         number, self._number = self._number, self._number + 1
         start = self._out / STAGES / f"{number}.keras"
         about = start.with_suffix(".json")
