@@ -1,6 +1,7 @@
 """Compressing segmenters: what is simulated is what the files say, and what is pruned is an ordinary segmenter."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -410,6 +411,7 @@ def test_compress_calibrates_a_segmenter(trained, cli, tmp_path):
     status, text, err = cli("compress", trained, "--out", out, "--int8", "ptq", "--max-drop", 5)
     assert status == 0, err
     assert "mIoU" in text
+    assert re.search(r"mIoU +[0-9.]+%  \w[\w ]*, equalized, biases corrected\n", err), err
     card = card_of(out)
     (stage,) = card["compression"]["stages"]
     assert (stage["stage"], len(stage["trials"])) == ("ptq", 8)

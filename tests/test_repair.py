@@ -232,7 +232,10 @@ def test_training_may_ask_for_the_ranges_alone(data, trained):
     model, images = spread(trained, 50), list(data.train.images[:32])
     before, seen = model.get_weights(), observe(form(model), images)
     batches = [(data.train.images[:64], data.train.labels[:64])]
-    quantization, rows = repair(model, images, LabelledImages(batches), observe, mend=False)
+    lines: list[str] = []
+    quantization, rows = repair(model, images, LabelledImages(batches), observe, mend=False, say=lines.append)
+    assert "on 64 images" in lines[0]
+    assert lines[1:] == [f"  accuracy {row['accuracy']:7.2%}  {row['estimator']}" for row in rows]
     assert [row["estimator"] for row in rows] == list(ESTIMATORS)
     assert not any(row["equalized"] or row["corrected"] for row in rows)
     assert same(before, model.get_weights())

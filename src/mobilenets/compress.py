@@ -228,7 +228,7 @@ def compress(
     if options.int8 == "qat":
         quantization, integers = stages.quantize(work, settings, images, judge, **integer)
     elif options.int8 == "ptq":
-        quantization, trials = repair(work.model, images, judge, observe, **integer)
+        quantization, trials = repair(work.model, images, judge, observe, say=stages.say, **integer)
         integers = simulated(work.model, quantization.ranges, **integer)
         work.log.append({"stage": "ptq", "epochs": 0, "seconds": 0.0, "trials": trials})
     if quantization:

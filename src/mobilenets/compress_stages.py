@@ -138,12 +138,12 @@ class Stages:
                         whole_ms,
                     ) as clock:
                         told["whole_ms"] = clock.whole_ms
-                        self._say(f"the whole network: {clock.whole_ms:.3g} ms; candidates in turns with it:")
+                        self.say(f"the whole network: {clock.whole_ms:.3g} ms; candidates in turns with it:")
 
                         def latency_of(share: float) -> float:
                             return clock(pruner.at(share * whole, settled=False)[0])
 
-                        share = share_for(pruning.target_ms, latency_of, self._say, pruner.macs / whole)
+                        share = share_for(pruning.target_ms, latency_of, self.say, pruner.macs / whole)
                     if share == 1:
                         raise UserError(
                             f"--target-ms {pruning.target_ms:g}: the {pruning.precision} file is as fast as that "
@@ -183,7 +183,7 @@ class Stages:
         found: list[Any] = []
 
         def begin() -> dict[str, Any]:
-            begun, trials = repair(work.model, images, labelled, observe, mend=False, **options)
+            begun, trials = repair(work.model, images, labelled, observe, mend=False, say=self.say, **options)
             return {"stage": "qat", "trials": trials, "ranges": begun.ranges}
 
         def train(state: State, entry: dict[str, Any]) -> Result:
@@ -248,7 +248,7 @@ class Stages:
         if number >= reached:
             state = self._state if number == reached else State(self._state.config | {"stage": number})
             state.config["stage"] = number
-            self._say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
+            self.say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
             result = train(state, entry)
             if result.failed:
                 raise UserError(f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed")
@@ -277,7 +277,8 @@ class Stages:
     def _reporter(self, epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, self._quiet)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Prints one line, unless it shall be quiet."""
         self._reporter(0, 0).say(text)
 
 

@@ -19,6 +19,7 @@ from mobilenets.data.loader import EvaluationBatches
 from mobilenets.data.mask_loader import MaskEvaluationBatches
 from mobilenets.data.masks import MaskData, MaskSplit
 from mobilenets.evaluation import segmenter
+from mobilenets.evaluation.chosen import TITLES
 from mobilenets.evaluation.detection import measure_boxes
 from mobilenets.evaluation.detector import BATCH, in_pixels, outputs_of
 from mobilenets.evaluation.inference import predictor, probabilities
@@ -142,6 +143,10 @@ class Trial:
     score: float
     error: float
 
+    def __str__(self) -> str:
+        also = [text for text, done in (("equalized", self.equalized), ("biases corrected", self.corrected)) if done]
+        return ", ".join([self.estimator, *also])
+
 
 @dataclass(frozen=True)
 class _Made:
@@ -161,6 +166,7 @@ def repair(
     mend: bool = True,
     floats: Collection[str] = (),
     weight_bits: int = 8,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Quantization, list[dict[str, Any]]]:
     """Finds how a model is best computed in integers, and changes its variables accordingly.
 
@@ -178,6 +184,7 @@ def repair(
         mend: whether channels may be equalized and biases corrected; without, only the ranges are chosen.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
+        say: called with a line for each trial, for one of a detector takes a minute.
 
     Returns:
         What the files need to know, and the trials, in the order they were made, ready for JSON. Metrics are those
@@ -185,6 +192,8 @@ def repair(
     """
     before = model.get_weights()
     best_possible, wanted = labelled(model)
+    title = TITLES.get(labelled.score, labelled.score)
+    say(f"ways to calibrate, on {len(wanted)} images (float32: {title} {best_possible:.2%}):")
     made: list[_Made] = []
 
     def attempt(seen: Mapping[str, Seen], estimator: str, equalized: bool, corrected: bool) -> None:
@@ -194,6 +203,7 @@ def repair(
         score, outputs = labelled(simulated(model, ranges, floats, weight_bits))
         error = float(np.square(outputs - wanted).mean())
         made.append(_Made(Trial(estimator, equalized, corrected, score, error), ranges, model.get_weights()))
+        say(f"  {title} {score:7.2%}  {made[-1].trial}")
 
     seen = observe(integer_form(graph_of(model)), images)
     for estimator in ESTIMATORS:
