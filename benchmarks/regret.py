@@ -1,13 +1,14 @@
 """How much accuracy is lost by choosing from one measured grid, and how often a budget is broken.
 
     # twenty minutes on one core; the result in results/regret.json
-    taskset -c 1 python benchmarks/regret.py --run runs/elastic/fashion-mnist_v1_4_elastic_0
+    taskset -c 1 python benchmarks/regret.py --run runs/elastic
 
---run is what `mobilenets train` made of several widths and resolutions (here that of `benchmarks/elastic.py --epochs 4
---seeds 1`). Its grid is measured as `mobilenets grid` does, once, and then everything again and longer: the truth.
-Random budgets limit the latency, every second one the size too, every third the memory, and half of them name a
-runtime. For each, `regret` is the accuracy of the best file that keeps the budget by the truth, less that of the file
-chosen from the grid; `broken` counts files that take more than 1.05 times a limit by the truth.
+--run is what `mobilenets train` made of several widths and resolutions (here `mobilenets train fashion-mnist --net v1
+--alpha 0.125,0.25,0.375,0.5 --size 16,20,24,28 --epochs 4 --batch-size 128`). Its grid is measured as `mobilenets grid`
+does, once, and then everything again and longer: the truth. Random budgets limit the latency, every second one the size
+too, every third the memory, and half of them name a runtime. For each, `regret` is the accuracy of the best file that
+keeps the budget by the truth, less that of the file chosen from the grid; `broken` counts files that take more than
+1.05 times a limit by the truth.
 
 ``chosen`` is what `mobilenets choose` does, which measures the file once more before it takes it; ``grid`` what the
 grid says without that; and ``macs`` the usual way: the int8 file of the network with the most multiply-accumulates
