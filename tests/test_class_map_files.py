@@ -37,6 +37,7 @@ def mapped(trained, place) -> Path:  # noqa: F811
     return once(place / "segmenter_class_maps", make) / "run"
 
 
+@pytest.mark.long
 def test_bytes_of_classes_come_out_in_every_runtime(mapped):
     model, rng = load_model(mapped), np.random.default_rng(4)
     images = np.stack([cv2.resize(picture(rng, 96, 80, 4)[0], (64, 64)) for _ in range(3)])
@@ -54,6 +55,7 @@ def test_bytes_of_classes_come_out_in_every_runtime(mapped):
         assert len(np.unique(found)) == 3
 
 
+@pytest.mark.long
 def test_the_card_keeps_the_figures_of_the_model_itself(mapped, trained):  # noqa: F811
     card = read_card(mapped)
     assert card["metrics"]["miou"] == pytest.approx(read_card(trained)["metrics"]["miou"], abs=1e-6)
@@ -62,6 +64,7 @@ def test_the_card_keeps_the_figures_of_the_model_itself(mapped, trained):  # noq
         assert abs(entry["metrics"]["miou"] - card["metrics"]["miou"]) < 0.05
 
 
+@pytest.mark.long
 def test_such_a_file_is_evaluated_and_predicts(mapped, cli, tmp_path):
     file = mapped / "export" / "model_classes.tflite"
     (entry,) = (each for each in read_card(mapped)["artifacts"] if each["file"] == "export/model_classes.tflite")
@@ -89,6 +92,7 @@ def test_such_a_file_is_evaluated_and_predicts(mapped, cli, tmp_path):
     assert one == pytest.approx(usual, abs=0.02)
 
 
+@pytest.mark.long
 def test_a_file_that_names_other_classes_is_refused(mapped, trained, cli, monkeypatch, tmp_path):  # noqa: F811
     """Classes in another order are as good as none, however small the --max-drop."""
     from mobilenets.deployment import targets

@@ -207,6 +207,7 @@ def test_the_smaller_detector_is_as_large_as_asked_and_its_table_says(kind):
     assert [tuple(weight.shape) for weight in again.weights] == [tuple(weight.shape) for weight in smaller.weights]
 
 
+@pytest.mark.long
 @pytest.mark.backend
 @pytest.mark.parametrize("kind", HEADS)
 def test_taylor_asks_the_loss_of_the_detector(kind, data):

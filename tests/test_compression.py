@@ -80,7 +80,9 @@ def test_the_simulation_computes_what_the_files_compute(name, tmp_path):
             assert np.median(np.abs(written - found)) < 0.1 * cost, target
 
 
-@pytest.mark.parametrize("name", [pytest.param("v1", marks=pytest.mark.backend), "v2"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("v1", marks=pytest.mark.backend), pytest.param("v2", marks=pytest.mark.long)]
+)
 def test_the_simulation_rounds_as_onnx_runtime_does_to_the_last_digit(name, tmp_path):
     """As the graph that training compiles, with the scaling that ported weights have: sums, weights, everything."""
     pytest.importorskip("onnxruntime")
@@ -92,7 +94,7 @@ def test_the_simulation_rounds_as_onnx_runtime_does_to_the_last_digit(name, tmp_
     assert same.mean() >= 0.9
 
 
-@pytest.mark.parametrize("name", ["v1", "v3_small"])
+@pytest.mark.parametrize("name", ["v1", pytest.param("v3_small", marks=pytest.mark.long)])
 def test_files_compute_with_weights_of_four_bits_as_the_simulation_does(name, tmp_path):
     model, images = build(name), pixels(count=32)
     exact, limits = np.asarray(model.predict_on_batch(images)), ranges_of(model, images[:8])

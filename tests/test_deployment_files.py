@@ -80,9 +80,11 @@ def run(model: keras.Model, variant: Variant, directory, images: np.ndarray, cal
 def some_on_every_backend(names: list[str]) -> list:
     """One network of each kind on whatever backend is tested; the others, whose layers are the same, on the default.
 
-    The largest, which have more of the same blocks, take a quarter of a minute each.
+    The larger ones, which have more of the same blocks, take ten seconds each, the largest a quarter of a minute.
     """
-    marks = dict.fromkeys(("v1", "v3_small", "v4_conv_small", "v4_hybrid_medium"), pytest.mark.backend)
+    marks = dict.fromkeys(("v1", "v3_small", "v4_conv_small"), pytest.mark.backend)
+    marks["v4_hybrid_medium"] = [pytest.mark.backend, pytest.mark.long]
+    marks |= dict.fromkeys(("v3_large", "v4_conv_medium"), pytest.mark.long)
     marks |= dict.fromkeys(("v4_conv_large", "v4_hybrid_large"), pytest.mark.slow)
     return [pytest.param(name, marks=marks.get(name, ())) for name in names]
 
@@ -321,7 +323,9 @@ def four_bits(model: keras.Model, target: str, directory) -> tuple[Path, Path, i
     return eight, four, sum(op.kernel.size for op in graph.ops if op.name in narrow)
 
 
-@pytest.mark.parametrize("name", ["v1", "v3_small", "v4_conv_small"])
+@pytest.mark.parametrize(
+    "name", ["v1", *(pytest.param(name, marks=pytest.mark.long) for name in ("v3_small", "v4_conv_small"))]
+)
 def test_a_litert_file_holds_four_bits_a_weight(name, tmp_path):
     """In matrix products, which XNNPACK takes together with all the rest."""
     from ai_edge_litert import schema_py_generated as schema

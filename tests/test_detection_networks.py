@@ -65,7 +65,10 @@ def test_an_unknown_head_is_named():
 
 
 @pytest.mark.parametrize("form", HEADS.values(), ids=HEADS)
-@pytest.mark.parametrize("name", [pytest.param("v1", marks=pytest.mark.backend), "v3_small", "v4_conv_small"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("v1", marks=pytest.mark.backend), "v3_small", pytest.param("v4_conv_small", marks=pytest.mark.long)],
+)
 def test_a_model_gives_boxes_and_scores(name, form, tmp_path):
     model = detector(network(name), form, (96, 64, 3), 3, 0.25)
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 64, 3)).astype(np.float32)

@@ -43,9 +43,9 @@ def all_values(model: keras.Model) -> list[np.ndarray]:
     ("name", "size"),
     [
         pytest.param("v1", 32, marks=pytest.mark.backend),
-        pytest.param("v2", 32),
+        pytest.param("v2", 32, marks=pytest.mark.long),
         pytest.param("v3_small", 32, marks=pytest.mark.backend),
-        pytest.param("v4_conv_small", 64),
+        pytest.param("v4_conv_small", 64, marks=pytest.mark.long),
     ],
 )
 def test_a_slice_of_the_widest_is_the_narrower_network(name, size):
@@ -190,6 +190,7 @@ def test_one_width_and_resolution_are_trained_as_ever(data, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decay", [1.0, 1e-6])
 def test_each_block_has_its_own_rate_at_several_widths_too(decay, data, tmp_path):
     settings = replace(QUICK, epochs=1, layer_decay=decay, weight_decay=0.0)

@@ -79,6 +79,7 @@ def test_a_slice_of_the_widest_is_the_narrower_detector(name, maps):
     assert elastic.at(0.25, 1.0) is widest
 
 
+@pytest.mark.long
 @pytest.mark.backend
 @pytest.mark.parametrize("name", ["ssdlite", "anchor_free"])
 def test_training_a_slice_trains_those_weights_as_the_narrower_detector_would(name):
@@ -180,6 +181,7 @@ def elastic(place) -> Path:
     return elastic_detector(place)
 
 
+@pytest.mark.long
 def test_several_are_learned_at_once(elastic):
     card = card_of(elastic)
     rows = {(row["width_multiplier"], row["resolution"]): row for row in card["elastic"]["members"]}
@@ -252,6 +254,7 @@ def test_what_several_widths_of_a_detector_cannot_have_is_one_line(words, messag
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_what_takes_classifiers_alone_says_so(elastic):
     from mobilenets.errors import UserError
     from mobilenets.selection.deadline import DeadlinePredictor

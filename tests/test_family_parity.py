@@ -57,7 +57,7 @@ def shake(model: keras.Model, seed: int = 0) -> None:
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("alpha", [0.35, 1.0, 1.3])
+@pytest.mark.parametrize("alpha", [1.0, *(pytest.param(alpha, marks=pytest.mark.long) for alpha in (0.35, 1.3))])
 @pytest.mark.parametrize(
     ("name", "reference", "options"),
     [

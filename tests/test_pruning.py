@@ -26,6 +26,7 @@ from mobilenets.training.settings import Settings
 from test_deployment_files import build, operators, pixels
 
 FAMILY = ["v1", "v2", "v3_small", "v4_conv_small", "v4_hybrid_medium"]
+LONG = {"v4_hybrid_medium": pytest.mark.long}
 SIZE, ALPHA = 32, 0.5
 
 
@@ -35,7 +36,8 @@ def quick(monkeypatch):
 
 
 def on_every_backend(names: list[str]) -> list:
-    return [pytest.param(name, marks=[pytest.mark.backend] if name == "v1" else []) for name in names]
+    marks = {"v1": pytest.mark.backend} | LONG
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
 
 
 def written(name: str) -> list:
@@ -127,7 +129,7 @@ def test_removing_channels_that_carry_nothing_changes_nothing(name):
     np.testing.assert_allclose(outputs(smaller, images), expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(name, ())) for name in FAMILY])
 def test_the_smaller_network_is_as_large_as_asked_and_its_table_says(name):
     share = 0.25
     layers = written(name)

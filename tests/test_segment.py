@@ -398,6 +398,7 @@ def test_a_file_for_another_size_is_measured_at_it(trained, cli, tmp_path, monke
     assert (np.asarray(Image.open(tmp_path / "found/image_mask.png")) == mask).mean() > 0.8
 
 
+@pytest.mark.long
 def test_files_are_benchmarked(exported, cli):
     status, out, _ = cli("benchmark", exported, "--rounds", 1, "--seconds", 0.05, "--json")
     assert status == 0
@@ -448,7 +449,7 @@ def test_weights_of_a_classifier_are_what_a_segmenter_begins_with(head, tmp_path
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("head", ["lraspp", "deeplabv3_plus"])
+@pytest.mark.parametrize("head", ["lraspp", pytest.param("deeplabv3_plus", marks=pytest.mark.long)])
 def test_a_segmenter_is_trained_and_loaded_on_every_backend(tmp_path, head):
     from mobilenets.architectures import network, segmentation_head
     from mobilenets.data.mask_folder import load_masks

@@ -93,7 +93,10 @@ def test_dilated_kernels_are_those_with_zeros_between(name):
 
 
 @pytest.mark.parametrize("head", PLAIN)
-@pytest.mark.parametrize("name", [pytest.param("v1", marks=pytest.mark.backend), "v3_small", "v4_conv_small"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("v1", marks=pytest.mark.backend), "v3_small", pytest.param("v4_conv_small", marks=pytest.mark.long)],
+)
 def test_a_model_gives_probabilities_of_each_pixel(name, head, tmp_path):
     form = segmentation_head(head)
     model = segmenter(network(name), form, (66, 97, 3), 3, 0.25)

@@ -116,6 +116,7 @@ def test_a_grid_goes_on_where_it_stopped(run, monkeypatch):
     assert choose.choose(run, Budget())["notes"][0].startswith("2 of 4 networks were measured")
 
 
+@pytest.mark.long
 def test_what_could_not_be_measured_is_tried_again(run, monkeypatch):
     shutil.rmtree(run / "grid")
     plan = replace(QUICK, alphas=[0.125], sizes=[16], precisions=["float32"])

@@ -224,6 +224,7 @@ def test_early_stopping_keeps_the_best_epoch(data, tmp_path):
     assert "no better accuracy" in card["training"]["stopped"]
 
 
+@pytest.mark.long
 def test_a_run_that_early_stopping_had_ended_is_not_trained_further(data, tmp_path, monkeypatch):
     settings = replace(QUICK, epochs=30, patience=2, ema=False, learning_rate=0.05)
     whole = run(data, tmp_path / "whole", settings)
@@ -271,7 +272,7 @@ def test_unbalanced_classes_count_alike(data):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.long), "float16"])
 def test_mixed_precision_trains_and_leaves_a_float32_model(data, tmp_path, precision, monkeypatch):
     scaled = []
     scale_loss = keras.optimizers.LossScaleOptimizer.scale_loss
