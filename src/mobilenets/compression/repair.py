@@ -184,7 +184,7 @@ def repair(
         mend: whether channels may be equalized and biases corrected; without, only the ranges are chosen.
         floats: operations, or kinds of operations, computed in float32.
         weight_bits: 8 or 4.
-        say: called with a line for each trial, for one of a detector takes a minute.
+        say: called with a line for each trial, for one of a detector takes a minute, and for the outcome.
 
     Returns:
         What the files need to know, and the trials, in the order they were made, ready for JSON. Metrics are those
@@ -224,6 +224,7 @@ def repair(
     equals = [each for each in made if each.trial.score >= highest - TIE]
     best = min(equals, key=lambda each: each.trial.error)  # of equals the first
     model.set_weights(best.weights)
+    say(f"taken: {best.trial}")
     metrics = {labelled.score: best.trial.score, "images": len(wanted)}
     rows = [
         {
