@@ -3,18 +3,19 @@
 import json
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
+import folders
 from mobilenets.data.box_folder import load_boxes
 from mobilenets.data.boxes import BoxData
-from mobilenets.errors import UserError
 
 WIDTH, HEIGHT = 80, 60
 CLASSES = {3: "cat", 17: "dog", 90: "night owl"}
+refused = partial(folders.refused, load_boxes)
 
 
 def put(path: Path, width: int = WIDTH, height: int = HEIGHT) -> Path:
@@ -67,24 +68,6 @@ def content(data: BoxData, root: Path) -> dict[str, list]:
                 for box, label, out in zip(boxes, labels, ignored, strict=True)
             ]
     return result
-
-
-def refused(source: Path | str, *words: str, **options: object) -> None:
-    with pytest.raises(UserError) as caught:
-        load_boxes(source, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def told(data: BoxData) -> set[tuple[str, str]]:
-    return {(Path(problem.path).name, problem.reason) for problem in data.problems}
-
-
-def noted(data: BoxData, *words: str) -> bool:
-    """Whether one note has all these words."""
-    return any(all(word in note for word in words) for note in data.notes)
 
 
 def small(root: Path, form: str) -> Path:

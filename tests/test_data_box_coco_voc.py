@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from box_folders import coco, content, noted, put, small, told, voc, write
+from box_folders import coco, content, put, small, voc, write
+from folders import noted, told
 from mobilenets.data.box_folder import load_boxes
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from box_folders import coco, content, noted, put, refused, small, told, voc, write
+from box_folders import coco, content, put, refused, small, voc, write
+from folders import noted, told
 from mobilenets.data.box_folder import load_boxes
 from mobilenets.data.boxes import BoxData
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from box_folders import HEIGHT, WIDTH, coco, content, noted, voc, write
+from box_folders import HEIGHT, WIDTH, coco, content, voc, write
+from folders import noted
 from mobilenets.data import images
 from mobilenets.data.box_folder import load_boxes
 

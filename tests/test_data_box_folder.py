@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from box_folders import CLASSES, HEIGHT, WIDTH, coco, content, noted, put, refused, small, voc, write, yolo
+from box_folders import CLASSES, HEIGHT, WIDTH, coco, content, put, refused, small, voc, write, yolo
+from folders import noted
 from mobilenets.data.box_folder import load_boxes
 
 

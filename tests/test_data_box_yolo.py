@@ -2,7 +2,8 @@
 
 import pytest
 
-from box_folders import content, noted, put, refused, small, told, write, yolo
+from box_folders import content, put, refused, small, write, yolo
+from folders import noted, told
 from mobilenets.data.box_folder import load_boxes
 
 

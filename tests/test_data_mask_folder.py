@@ -3,18 +3,22 @@
 import importlib.util
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import folders
+from folders import noted, told
 from mobilenets.data import images
 from mobilenets.data.mask_folder import load_masks
 from mobilenets.data.masks import IGNORE, MaskData
 from mobilenets.errors import UserError
 
 WIDTH, HEIGHT = 40, 30
+refused = partial(folders.refused, load_masks)
 
 
 def put(path: Path, width: int = WIDTH, height: int = HEIGHT, **more: object) -> Path:
@@ -70,24 +74,6 @@ def found(data: MaskData) -> dict[str, np.ndarray]:
             assert split.pixels[index].tolist() == [*counts[: len(data.classes)], counts[IGNORE]]
             result[path.name] = mask
     return result
-
-
-def refused(source: Path | str, *words: str, **options: object) -> None:
-    with pytest.raises(UserError) as caught:
-        load_masks(source, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def told(data: MaskData) -> set[tuple[str, str]]:
-    return {(Path(problem.path).name, problem.reason) for problem in data.problems}
-
-
-def noted(data: MaskData, *words: str) -> bool:
-    """Whether one note has all these words."""
-    return any(all(word in note for word in words) for note in data.notes)
 
 
 def test_images_and_masks_in_folders_of_their_own(tmp_path):
