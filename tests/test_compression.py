@@ -14,6 +14,7 @@ from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, make_scheme, takes_four_bits, whole_mean
 from mobilenets.data import ImageData, Split
+from mobilenets.data.images import resize
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer
@@ -324,12 +325,42 @@ def test_a_student_learns_from_its_teacher_what_its_labels_hide(data, trained, t
     assert card["metrics"]["accuracy"] > alone["metrics"]["accuracy"] + 0.2
 
 
-def test_a_teacher_may_take_larger_images_but_must_know_the_same_classes(data, trained):
-    teacher = load_teacher(trained, data.classes, 12)
-    assert teacher.input_shape[1:] == (12, 12, 3)
+@pytest.mark.parametrize("size", [12, 16, 20])
+def test_student_and_teacher_see_the_same_images_each_at_its_own_size(data, trained, tmp_path, monkeypatch, size):
+    shown, learned = [], []
+    told, train_on_batch = Lesson.told, keras.Model.train_on_batch
+
+    def tell(self, images, labels):
+        shown.append(images)
+        return told(self, images, labels)
+
+    def learn(self, images, *others, **options):
+        learned.append(images)
+        return train_on_batch(self, images, *others, **options)
+
+    monkeypatch.setattr(Lesson, "told", tell)
+    monkeypatch.setattr(keras.Model, "train_on_batch", learn)
+    settings = replace(SETTINGS, epochs=1, warmup_epochs=0)
+    train(data, tmp_path / "student", TINY, 0.25, size, settings, teacher=trained, quiet=True)
+    assert len(shown) == len(learned) > 0
+    for theirs, ours in zip(shown, learned, strict=True):
+        assert theirs.shape[1:] == (max(size, 16), max(size, 16), 3)  # the teacher's are 16 pixels wide
+        np.testing.assert_array_equal(ours, [resize(image, size, size) for image in theirs])
+
+
+def test_what_a_teacher_says_is_of_its_own_size_of_image(data, trained):
+    teacher = load_teacher(trained, data.classes)
     assert teacher.output_shape[1] > len(data.classes)  # features stand behind the logits
+    lesson = Lesson(teacher, len(data.classes), 1.0, 1.0, 0.0)
+    images = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
+    labels = np.eye(len(data.classes), dtype=np.float32)[[0, 1, 0, 1]]
+    said = keras.ops.convert_to_numpy(teacher(np.stack([resize(image, 16, 16) for image in images])))
+    np.testing.assert_allclose(lesson.told(images, labels), np.concatenate([labels, said], axis=1), atol=1e-5)
+
+
+def test_a_teacher_must_know_the_same_classes(data, trained):
     with pytest.raises(UserError, match="tells other classes apart"):
-        load_teacher(trained, ("cat", "dog"), 16)
+        load_teacher(trained, ("cat", "dog"))
 
 
 # -- the verb -------------------------------------------------------------------------------------------------------

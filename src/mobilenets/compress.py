@@ -271,7 +271,7 @@ def _opened(directory: Path, card: dict[str, Any], teacher: str | None) -> tuple
     model = load_model(directory)
     require_model(model, card, directory)
     if isinstance(kind, Classifiers) and teacher:
-        kind = replace(kind, teacher=load_teacher(teacher, kind.data.classes, card["input_shape"][0]))
+        kind = replace(kind, teacher=load_teacher(teacher, kind.data.classes))
     return kind, model
 
 

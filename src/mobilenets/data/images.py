@@ -156,6 +156,13 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.convertScaleAbs(averaged)
 
 
+def resize_all(images: np.ndarray, size: int) -> np.ndarray:
+    """Resizes square images uint8 ``(batch, H, H, 3)`` to ``(batch, size, size, 3)``, each by `resize`."""
+    if images.shape[1] == size:
+        return images
+    return np.stack([resize(image, size, size) for image in images])
+
+
 def _floats(height: int, width: int, place: int) -> np.ndarray:
     """Float32 ``(height, width, 3)`` of any content; each thread has one memory for each ``place``, kept if small."""
     size = height * width * 3

@@ -118,7 +118,7 @@ def train(
     if settings.cache_features and teacher:
         raise UserError("--cache-features shows images to no teacher; leave one of them out")
     require_teacher(settings, teacher)
-    tutor = load_teacher(teacher, data.classes, size) if teacher else None
+    tutor = load_teacher(teacher, data.classes) if teacher else None
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)

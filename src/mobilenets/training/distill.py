@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.card import read_classifier
+from mobilenets.data.images import resize_all
 from mobilenets.data.names import some
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor
@@ -17,13 +18,12 @@ from mobilenets.training.settings import Settings
 ops = keras.ops
 
 
-def load_teacher(path: Path | str, classes: tuple[str, ...], size: int) -> keras.Model:
+def load_teacher(path: Path | str, classes: tuple[str, ...]) -> keras.Model:
     """Loads a model to learn from; it may be of any network, width and resolution.
 
     Args:
         path: a model directory.
         classes: that the student tells apart.
-        size: pixels of the student's images, which are resized for the teacher where it takes others.
 
     Returns:
         What `mobilenets.models.builder.logits_model` makes of it, with features.
@@ -36,12 +36,7 @@ def load_teacher(path: Path | str, classes: tuple[str, ...], size: int) -> keras
         raise UserError(
             f"--teacher {path}: tells other classes apart ({some(found)}) than the data has ({some(classes)})"
         )
-    teacher = load_model(path)
-    if teacher.input_shape[1] != size:
-        image = keras.Input((size, size, teacher.input_shape[3]), name="image")
-        larger = keras.layers.Resizing(*teacher.input_shape[1:3], data_format="channels_last", name="resize_image")
-        return keras.Model(image, logits_model(teacher, features=True)(larger(image)), name=teacher.name)
-    return logits_model(teacher, features=True)
+    return logits_model(load_model(path), features=True)
 
 
 def require_teacher(settings: Settings, teacher: Path | str | None) -> None:
@@ -75,16 +70,17 @@ class Lesson:
 
     Attributes:
         width: length of a row of what it is told.
+        size: pixels of the side of the images that the teacher looks at.
     """
 
     def __init__(self, teacher: keras.Model, classes: int, temperature: float, teaching: float, hint: float) -> None:
         self._ask = predictor(teacher)
         self.classes, self.temperature, self.teaching, self.hint = classes, temperature, teaching, hint
-        self.width = classes + teacher.output_shape[-1]
+        self.width, self.size = classes + teacher.output_shape[-1], teacher.input_shape[1]
 
     def told(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Labels (batch, classes) with what the teacher says of the images behind them."""
-        return np.concatenate([labels, self._ask(images)], axis=1, dtype=np.float32)
+        """Labels (batch, classes) with what the teacher says of the images, which may be larger, behind them."""
+        return np.concatenate([labels, self._ask(resize_all(images, self.size))], axis=1, dtype=np.float32)
 
     def loss(self, told: Any, said: Any) -> Any:
         """Of each image, (batch,)."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.architectures import SMALL_IMAGE, AnyHead, Network
-from mobilenets.data.images import resize
+from mobilenets.data.images import resize_all
 from mobilenets.models import keras
 from mobilenets.models.builder import at_size
 from mobilenets.models.elastic import Member, SubNetwork, sub_network
@@ -113,7 +113,7 @@ class Sandwich:
         for member in self._drawn(place):
             size = member[1]
             said = told if self._told_at is None else self._told_at(told, size)
-            self._sub(member).train_on_batch(_at_size(images, size), said, weights)
+            self._sub(member).train_on_batch(resize_all(images, size), said, weights)
         return results
 
     def _align(self) -> None:
@@ -169,10 +169,3 @@ def _divergence(wanted: Any, given: Any) -> Any:
     """Of the probabilities of one network's logits from another's, for each image (batch,)."""
     wanted, given = ops.log_softmax(wanted), ops.log_softmax(given)
     return ops.sum(ops.exp(wanted) * (wanted - given), axis=-1)
-
-
-def _at_size(images: np.ndarray, size: int) -> np.ndarray:
-    """Smaller images, made as those of a data set are."""
-    if images.shape[1] == size:
-        return images
-    return np.stack([resize(image, size, size) for image in images])

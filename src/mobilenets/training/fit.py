@@ -8,6 +8,7 @@ import numpy as np
 from mobilenets.architectures import Network
 from mobilenets.data import ImageData
 from mobilenets.data.augment import Augment
+from mobilenets.data.images import resize_all
 from mobilenets.data.loader import Batches, EvaluationBatches
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
@@ -79,6 +80,9 @@ def _classification(
 ) -> Task:
     size, classes = model.input_shape[1], len(data.classes)
     lesson = Lesson(teacher, classes, settings.temperature, settings.teaching, settings.hint) if teacher else None
+    # The teacher sees images before they are made small. V1 that had 93.7 % of Fashion-MNIST's right had 82.6 % of them
+    # right once they were reduced to 16 pixels and enlarged again.
+    shown = max(size, lesson.size) if lesson else size
     networks = logits_model(model, features=bool(teacher and settings.hint))
     predict, evaluation = predictor(model), EvaluationBatches(data.val, size, settings.batch_size)
 
@@ -86,7 +90,8 @@ def _classification(
         sandwich = Sandwich(networks, *elastic, settings.seed) if elastic else None
 
         def step(images: np.ndarray, labels: np.ndarray, weights: Weights, place: tuple[int, int]) -> dict:
-            labels = lesson.told(images, labels) if lesson else labels
+            if lesson:
+                labels, images = lesson.told(images, labels), resize_all(images, size)
             if sandwich:
                 return sandwich(images, labels, weights, place)
             return networks.train_on_batch(images, labels, weights, return_dict=True)
@@ -94,7 +99,7 @@ def _classification(
         return step
 
     return Task(
-        batches=training_batches(data, settings, size),
+        batches=training_batches(data, settings, shown),
         networks=Widest(networks) if elastic else networks,
         loss=lesson.loss if lesson else keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=[lesson.accuracy if lesson else "accuracy"],
