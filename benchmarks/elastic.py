@@ -9,9 +9,10 @@
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
-one at least. Seconds are those of training, and of measuring all widths and resolutions at its end; what the other
-networks would take alone follows from their multiply-accumulates by the line through the six. What --runs holds already
-is not trained again; what was stopped goes on from its last epoch.
+as `train --budget` does it. Seconds are those of training, and of measuring all widths and resolutions at its end; what
+the other networks would take alone follows from their multiply-accumulates by the line through the six. What --runs
+holds already is not trained again; what was stopped goes on from its last epoch. ``step`` tells the seconds of a step
+of training for all, and of one of each alone, in turns: their ratio, which other work on the machine changes little.
 
 ``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
 all widths and resolutions of --memory, and for the widest at the largest resolution alone.
@@ -21,6 +22,7 @@ import argparse
 import itertools
 import multiprocessing
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,19 @@ from scipy.stats import kendalltau
 from mobilenets.architectures import cost, network, write_out
 from mobilenets.card import environment, now, read_card
 from mobilenets.data import ImageData, Split, load
+from mobilenets.data.images import resize_all
 from mobilenets.files import write_json
+from mobilenets.models import keras
+from mobilenets.models.builder import classifier, logits_model
 from mobilenets.selection.extract import extract
+from mobilenets.selection.further import further
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train
+from mobilenets.training.elastic import Sandwich, Widest, turns
+from mobilenets.training.optimizer import make_optimizer
 from mobilenets.training.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
-TUNED = 0.15  # of the epochs, after a network was extracted
 
 
 def chosen(alphas: list[float], sizes: list[int]) -> list[tuple[float, int]]:
@@ -56,13 +63,20 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.data, self.table = options, load(options.data), network(options.net)
 
-    def train(self, name: str, alpha: Any, size: Any, seed: int, epochs: int, **more: Any) -> dict[str, Any]:
+    def place(self, name: str, seed: int) -> Path:
+        """The directory of a model."""
+        return self.options.runs / f"{self.options.data}_{self.options.net}_{self.options.epochs}_{name}_{seed}"
+
+    def settings(self, seed: int) -> Settings:
+        """Of every training from random weights."""
+        epochs = self.options.epochs
+        return Settings(epochs=epochs, batch_size=self.options.batch, warmup_epochs=min(1.0, epochs / 4), seed=seed)
+
+    def train(self, name: str, alpha: Any, size: Any, settings: Settings, **more: Any) -> dict[str, Any]:
         """The card of a model, trained unless it is there."""
-        out = self.options.runs / f"{self.options.data}_{self.options.net}_{self.options.epochs}_{name}_{seed}"
+        out = self.place(name, settings.seed)
         if (out / "card.json").is_file():
             return read_card(out)
-        warmup = min(1.0, epochs / 4)
-        settings = Settings(epochs=epochs, batch_size=self.options.batch, warmup_epochs=warmup, seed=seed)
         begun = {"resume": True} if (out / checkpoint.FILE).is_file() else {"overwrite": True}
         return train(self.data, out, self.table, alpha, size, settings, **begun, **more)
 
@@ -72,17 +86,16 @@ class Bench:
 
     def seed(self, seed: int, alphas: list[float], sizes: list[int]) -> dict[str, Any]:
         """Everything with one seed."""
-        epochs = self.options.epochs
-        card = self.train("elastic", alphas, sizes, seed, epochs)
-        directory = self.options.runs / f"{self.options.data}_{self.options.net}_{epochs}_elastic_{seed}"
+        settings, directory = self.settings(seed), self.place("elastic", seed)
+        card = self.train("elastic", alphas, sizes, settings)
         found = {(row["width_multiplier"], row["resolution"]): row["accuracy"] for row in card["elastic"]["members"]}
         rows = []
         for alpha, size in chosen(alphas, sizes):
-            alone = self.train(f"{alpha:g}_{size}", alpha, size, seed, epochs)
+            alone = self.train(f"{alpha:g}_{size}", alpha, size, settings)
             cut = self.options.runs / "extracted"
             extract(directory, cut, alpha, size, overwrite=True)
-            more = max(1, round(TUNED * epochs))
-            tuned = self.train(f"tuned_{alpha:g}_{size}", alpha, size, seed, more, weights=cut)
+            more, teacher = further(settings, directory, (alpha, size))
+            tuned = self.train(f"tuned_{alpha:g}_{size}", alpha, size, more, weights=cut, **teacher)
             rows.append(
                 {
                     "width_multiplier": alpha,
@@ -91,7 +104,7 @@ class Bench:
                     "alone": alone["metrics"]["accuracy"],
                     "elastic": found[alpha, size],
                     "tuned": tuned["metrics"]["accuracy"],
-                    "tuned_epochs": more,
+                    "tuned_epochs": more.epochs,
                     "alone_seconds": alone["training"]["seconds"],
                     "tuned_seconds": tuned["training"]["seconds"],
                 }
@@ -133,6 +146,50 @@ def memory(alphas: list[float], sizes: list[int]) -> dict[str, Any]:
     """What training all of them takes, and what the widest alone does."""
     every, alone = peak(alphas, sizes), peak(alphas[-1:], sizes[-1:])
     return {"alphas": alphas, "sizes": sizes, "all": every, "widest": alone, "ratio": round(every / alone, 3)}
+
+
+def in_turns(bench: Bench, alphas: list[float], sizes: list[int], rounds: int = 24) -> dict[str, Any]:
+    """Seconds of a step of training for all of them, and of one step of each alone; taken in turns."""
+    settings = Settings(batch_size=bench.options.batch)
+    labels = np.eye(len(bench.data.classes), dtype=np.float32)[bench.data.train.labels[: settings.batch_size]]
+    images = np.random.default_rng(0).integers(0, 256, (settings.batch_size, sizes[-1], sizes[-1], 3), np.uint8)
+    members = list(itertools.product(alphas, sizes))
+
+    def compiled(alpha: float, size: int, passes: int) -> Any:
+        model = logits_model(classifier(bench.table, (size, size, 3), labels.shape[1], alpha))
+        model = Widest(model) if passes > 1 else model
+        optimizer = make_optimizer(settings, model.trainable_variables, 1000, passes=passes)
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+        return model
+
+    networks = {member: compiled(*member, 1) for member in members}
+    sandwich = Sandwich(compiled(*members[-1], turns(members)), bench.table, members, seed=0)
+
+    def step_of(member: tuple[float, int] | None, place: int) -> float:
+        shown = resize_all(images, member[1]) if member else images
+        began = time.perf_counter()
+        if member:
+            networks[member].train_on_batch(shown, labels)
+        else:
+            sandwich(shown, labels, None, (0, place))
+        return time.perf_counter() - began
+
+    for place in range(2 * len(members)):  # until every width was traced
+        step_of(None, place)
+    for member in members:
+        step_of(member, 0)
+    every, alone = [], []
+    for place in range(rounds):
+        every.append(step_of(None, place))
+        alone.append([step_of(member, place) for member in members])
+    ratios = np.array(every) / np.sum(alone, axis=1)
+    return {
+        "rounds": rounds,
+        "step_of_all": round(float(np.mean(every)), 4),
+        "steps_alone": [round(seconds, 4) for seconds in np.mean(alone, axis=0).tolist()],
+        "ratio": round(float(np.mean(ratios)), 3),
+        "quartiles": np.quantile(ratios, (0.25, 0.75)).round(3).tolist(),
+    }
 
 
 def summary(seeds: list[dict[str, Any]], macs: list[int]) -> dict[str, Any]:
@@ -181,6 +238,8 @@ def main() -> None:
         taken = memory(sorted(map(float, widths.split(","))), sorted(map(int, sides.split(","))))
         print(taken, flush=True)
     bench, seeds = Bench(options), []
+    steps = in_turns(bench, alphas, sizes)
+    print(steps, flush=True)
     macs = [bench.macs(alpha, size) for alpha in alphas for size in sizes]
     for seed in range(options.seeds):
         seeds.append(bench.seed(seed, alphas, sizes))
@@ -193,6 +252,7 @@ def main() -> None:
             "batch_size": options.batch,
             "summary": summary(seeds, macs),
             "memory": taken,
+            "step": steps,
             "seeds": seeds,
             "environment": environment(),
         }

@@ -337,6 +337,8 @@ def test_a_budget_takes_training_the_whole_way_and_goes_on_after_a_stop(tmp_path
     assert entry["bytes"] <= 15e3
     stages = {stage["stage"]: stage["accuracy"] for stage in card["chosen"]["stages"]}
     assert set(stages) == {"extracted", "tuned", "integers"}
+    tuned = card_of(out / "stages" / "tuned")["training"]  # which learns from the widest
+    assert (tuned["teacher"], tuned["epochs"]) == (str(out / "stages" / "elastic"), 1)
     assert entry["metrics"]["accuracy"] == pytest.approx(max(stages.values()), abs=1e-6)
     assert json.loads(cli("evaluate", out / entry["file"], "--json")[1]) == entry["metrics"]
     assert "Pareto fronts" in (out / "stages" / "elastic" / "grid" / "report.html").read_text()

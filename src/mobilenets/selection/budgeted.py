@@ -22,6 +22,7 @@ from mobilenets.files import write_json
 from mobilenets.selection.budget import SLACK, Budget, Choice, named, pick
 from mobilenets.selection.choose import figures, settle, taken, tell
 from mobilenets.selection.extract import extract
+from mobilenets.selection.further import further, shorter
 from mobilenets.selection.grid import Plan, again, grid
 from mobilenets.selection.grid_report import render
 from mobilenets.selection.table import Row, columns, key_of
@@ -31,7 +32,6 @@ from mobilenets.training.dense import train_dense
 from mobilenets.training.kinds import dense
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
-TUNED = 0.15  # of the epochs, in which the chosen network is trained alone
 LOST = 0.002  # of the metric, between float32 and int8, from which on int8 is trained for
 INTEGER = 0.1  # of the epochs, in which that is done
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
@@ -67,10 +67,11 @@ def train_to_budget(
 ) -> dict[str, Any]:
     """Trains, measures and chooses, and writes the model directory of what fits, with its exported file.
 
-    One training for every width and resolution; each measured as the file that would ship; the best that fits, trained
-    alone for 15 % of the epochs more; in int8, if that was chosen, with quantization-aware training where calibration
-    alone loses more than 0.2 points. Of these stages the one whose file is best goes out. All of them stay in
-    ``out/stages``, so that another budget can be tried: ``mobilenets choose out/stages/elastic``.
+    One training for every width and resolution; each measured as the file that would ship; the best that fits,
+    trained alone for 15 % of the epochs more, a classifier to say what the widest one says; in int8, if that was
+    chosen, with quantization-aware training where calibration alone loses more than 0.2 points. Of these stages the
+    one whose file is best goes out. All of them stay in ``out/stages``, so that another budget can be tried:
+    ``mobilenets choose out/stages/elastic``.
 
     Args:
         data: see `mobilenets.training.classify.train`, or with a head `mobilenets.training.dense.train_dense`;
@@ -129,7 +130,7 @@ def train_to_budget(
     stages.keep(row)
     say(f"3/4  training {named(row)} alone")
     found = [_as_extracted(stages, elastic, row, command)]
-    found.append(_tuned(stages, data, network, head, row, settings, common))
+    found.append(_tuned(stages, data, network, head, row, settings, bool(weights), common))
     if row["precision"] == "int8" and found[-1].lost(budget) > LOST:
         found.append(_integers(stages, row, settings, quiet, command))
     best = max(found, key=lambda stage: stage.value(budget))
@@ -302,32 +303,28 @@ def _tuned(
     head: AnyHead | None,
     row: Row,
     settings: Settings,
+    from_weights: bool,
     common: dict[str, Any],
 ) -> _Stage:
-    path, epochs = stages.path("tuned"), max(1, round(TUNED * settings.epochs))
+    path = stages.path("tuned")
     if not stages.done("tuned"):
-        shorter = _shorter(settings, epochs)
         member = (row["width_multiplier"], row["resolution"])
-        start = stages.path("extracted")
-        if head and shorter.learning_rate is None and shorter.optimizer == "sgd":
-            shorter = replace(shorter, learning_rate=dense(data, head).rate(shorter) / 10)
-        _training(head)(data, path, network, *member, shorter, weights=start, **stages.state("tuned"), **common)
+        tuned, teacher = further(settings, stages.path("elastic"), member, from_weights, bool(head))
+        if head and tuned.learning_rate is None and tuned.optimizer == "sgd":
+            tuned = replace(tuned, learning_rate=dense(data, head).rate(tuned) / 10)
+        options = {"weights": stages.path("extracted")} | teacher | stages.state("tuned") | common
+        _training(head)(data, path, network, *member, tuned, **options)
     return _exported("tuned", path, row)
 
 
 def _integers(stages: _Stages, row: Row, settings: Settings, quiet: bool, command: str) -> _Stage:
     path, epochs = stages.path("integers"), max(1, round(INTEGER * settings.epochs))
     if not stages.done("integers"):
-        shorter = _shorter(settings, epochs)
-        options = Options(int8="qat", targets=[row["target"]], max_drop=100)
-        compress(stages.path("tuned"), path, options, shorter, quiet=quiet, command=command, **stages.state("integers"))
+        options, settings = Options(int8="qat", targets=[row["target"]], max_drop=100), shorter(settings, epochs)
+        compress(
+            stages.path("tuned"), path, options, settings, quiet=quiet, command=command, **stages.state("integers")
+        )
     return _exported("integers", path, row)
-
-
-def _shorter(settings: Settings, epochs: int) -> Settings:
-    """For weights that are good already: a tenth of the rate, as where nobody names one."""
-    rate = settings.learning_rate and settings.learning_rate / 10
-    return replace(settings, epochs=epochs, learning_rate=rate, warmup_epochs=min(settings.warmup_epochs, epochs / 4))
 
 
 def _assemble(stage: Path, out: Path) -> Path:

@@ -1,7 +1,7 @@
 """Training one set of weights for several widths and resolutions at once.
 
 In every step the widest network learns from the labels at the largest resolution; narrower ones learn on the same
-images what it says of them, the narrowest always and one of another width, at resolutions drawn at random (sandwich
+images what it says of them, the narrowest always and two of other widths, at resolutions drawn at random (sandwich
 rule and in-place distillation, arXiv 1903.05134, sections 3.2 and 3.3; resolutions, arXiv 1909.12978, section 3.2).
 Their gradients are added up before the weights change, so that a step needs no more memory than the widest network's.
 
@@ -31,7 +31,7 @@ from mobilenets.models.tasks import classes_learned
 ops = keras.ops
 # That images of a second size make TensorFlow trace a step once more is meant, and no user can act on it.
 logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
-PASSES = 3  # networks a step, at most: the widest, the narrowest and one drawn at random
+PASSES = 4  # networks a step, at most: the widest, the narrowest and two drawn at random
 
 
 def turns(members: Sequence[Member], passes: int = PASSES) -> int:
@@ -140,7 +140,9 @@ class Sandwich:
         widths = [narrowest, *(others[index] for index in rng.integers(len(others), size=self._passes - 2))]
         found: list[Member] = []
         for members in widths:  # none twice, which would count twice
-            left = [member for member in members if member not in found]
+            left = [member for member in members if member not in found] or [
+                member for same in self._by_width for member in same if member not in found
+            ]
             found.append(left[rng.integers(len(left))])
         return found
 
