@@ -290,6 +290,7 @@ def test_a_pruned_detector_is_an_ordinary_one(trained, data, cli, tmp_path):
         as_trained(SHORT, out, ALPHA, head("anchor-free"))
 
 
+@pytest.mark.long
 def test_a_step_shows_as_many_images_as_detectors_are_trained_with(trained, tmp_path, monkeypatch):
     asked = []
 

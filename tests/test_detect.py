@@ -219,6 +219,7 @@ def exported(trained, place) -> Path:
     return once(place / "detector_files", make) / "run"
 
 
+@pytest.mark.long
 def test_files_find_what_the_model_finds(exported):
     card = read_card(exported)
     assert len(card["artifacts"]) == 2 * len(HERE)
@@ -229,6 +230,7 @@ def test_files_find_what_the_model_finds(exported):
     assert {Path(entry["file"]).name for entry in card["artifacts"]} >= {"model.tflite", "model_int8.tflite"}
 
 
+@pytest.mark.long
 def test_a_file_gives_final_boxes(exported):
     from mobilenets.deployment.runtimes import load
 
@@ -241,6 +243,7 @@ def test_a_file_gives_final_boxes(exported):
     assert set(boxes[:, 5]) <= {0, 1}
 
 
+@pytest.mark.long
 def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path):
     card = read_card(exported)
     status, out, _ = cli("evaluate", exported / "export" / "model.tflite", "--json")
@@ -261,6 +264,7 @@ def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path
         assert mine["score"] == pytest.approx(other["score"], abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_file_of_a_detector_finds_objects_and_draws_them(exported, cli, tmp_path):
     image, lines = picture(np.random.default_rng(9), 120, 90, 3)
     cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
@@ -277,6 +281,7 @@ def test_a_file_of_a_detector_finds_objects_and_draws_them(exported, cli, tmp_pa
     assert json.loads(out)["images"][0] == drawn["images"][0] | {"picture": None}
 
 
+@pytest.mark.long
 def test_a_file_with_a_list_of_classes_is_enough(exported, shapes, cli, tmp_path):
     image, _ = picture(np.random.default_rng(9), 120, 90, 3)
     cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
@@ -316,6 +321,7 @@ def test_files_are_timed_beside_their_ap(exported, cli, tmp_path):
     assert all(0 < row["accuracy"] <= 1 and row["macs"] > 1e5 for row in rows)
 
 
+@pytest.mark.long
 def test_a_detector_has_one_size(exported, cli):
     status, _, err = cli("export", exported, "--size", 96)
     assert status == 2

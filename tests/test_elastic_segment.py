@@ -168,6 +168,7 @@ def elastic(place) -> Path:
     return elastic_segmenter(place)
 
 
+@pytest.mark.long
 def test_several_are_learned_at_once(elastic):
     card = card_of(elastic)
     rows = {(row["width_multiplier"], row["resolution"]): row for row in card["elastic"]["members"]}
@@ -242,6 +243,7 @@ def test_what_several_widths_of_a_segmenter_cannot_have_is_one_line(words, messa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_what_takes_classifiers_alone_says_so(elastic):
     from mobilenets.selection.deadline import DeadlinePredictor
 

@@ -40,6 +40,7 @@ def run(place, cli, tmp_path) -> Path:
     return shutil.copytree(once(place / "measured_segmenter", make) / "run", tmp_path / "run")
 
 
+@pytest.mark.long
 def test_every_file_is_measured_by_its_own_pixels(run):
     grid = table.read(run / "grid" / "grid.json")
     trained = {(row["width_multiplier"], row["resolution"]): row for row in card_of(run)["elastic"]["members"]}
@@ -83,6 +84,7 @@ def test_the_best_file_within_a_budget_is_chosen_and_written(run, cli):
     assert measured["miou"] == pytest.approx(entry["metrics"]["miou"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_what_segmenters_do_not_have_is_one_line(run, cli, tmp_path):
     one_line(cli("choose", run, "--metric", "accuracy"), "of segmenters one of miou, f1, pixel_accuracy is measured")
     one_line(cli("choose", run, "--device", tmp_path / "x.json"), "such tables are of classifiers")

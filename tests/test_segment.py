@@ -309,6 +309,7 @@ def exported(trained, place) -> Path:
     return once(place / "segmenter_files", make) / "run"
 
 
+@pytest.mark.long
 def test_files_say_what_the_model_says(exported):
     card = read_card(exported)
     assert len(card["artifacts"]) == 2 * len(HERE)
@@ -318,6 +319,7 @@ def test_files_say_what_the_model_says(exported):
     assert {Path(entry["file"]).name for entry in card["artifacts"]} >= {"model.tflite", "model_int8.tflite"}
 
 
+@pytest.mark.long
 def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path):
     card = read_card(exported)
     status, out, _ = cli("evaluate", exported / "export" / "model.tflite", "--json")
@@ -335,6 +337,7 @@ def test_a_file_is_evaluated_and_predicts_like_the_model(exported, cli, tmp_path
     assert one == pytest.approx(other, abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_file_without_a_card_is_known_by_what_it_gives(exported, cli, tmp_path):
     for name in ("model.tflite", "labels.txt"):
         shutil.copy(exported / "export" / name, tmp_path / name)
