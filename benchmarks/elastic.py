@@ -1,9 +1,8 @@
 """Whether one training for all widths and resolutions is as good as one for each, and what it costs.
 
-    # two and a half hours on one core; the result in results/elastic.json
-    python benchmarks/elastic.py --runs runs/elastic --seeds 1
-    # a second seed, and a harder data set, which have not been run yet
+    # five and a half hours on one core; the result in results/elastic.json
     python benchmarks/elastic.py --runs runs/elastic
+    # a harder data set, which has not been run yet
     python benchmarks/elastic.py --runs runs/elastic --data stamps --sizes 48,64,80,96 --epochs 40 --batch 32 \
         --result benchmarks/results/elastic_stamps.json
 
