@@ -32,7 +32,7 @@ import numpy as np
 
 from mobilenets.card import environment, now
 from mobilenets.data import load
-from mobilenets.data.images import resize
+from mobilenets.data.resizing import resize
 from mobilenets.files import write_json
 from mobilenets.selection.deadline import DeadlinePredictor, Frame
 from mobilenets.selection.deadline_picture import Phase, draw_frames

@@ -31,7 +31,7 @@ from scipy.stats import kendalltau
 from mobilenets.architectures import cost, network, write_out
 from mobilenets.card import environment, now, read_card
 from mobilenets.data import ImageData, Split, load
-from mobilenets.data.images import resize_all
+from mobilenets.data.resizing import resize_all
 from mobilenets.files import write_json
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model

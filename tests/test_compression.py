@@ -14,7 +14,7 @@ from mobilenets.compression.qat import simulated, train_quantized
 from mobilenets.compression.quantization import Quantization, read_quantization
 from mobilenets.compression.scheme import integer_form, make_scheme, takes_four_bits, whole_mean
 from mobilenets.data import ImageData, Split
-from mobilenets.data.images import resize
+from mobilenets.data.resizing import resize
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.runtimes import load
 from mobilenets.deployment.targets import TARGETS, Variant, Writer

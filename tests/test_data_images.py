@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mobilenets.data import images
-from mobilenets.data.images import ImageError, decode, fit
+from mobilenets.data.images import ImageError, decode
+from mobilenets.data.resizing import fit
 
 
 def smooth(height=60, width=80, seed=0) -> np.ndarray:
@@ -64,7 +65,7 @@ def test_colour(kind):
 def test_a_central_crop_is_what_resizing_first_and_cropping_then_gives(shape):
     from PIL import Image
 
-    from mobilenets.data.images import fit
+    from mobilenets.data.resizing import fit
 
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)

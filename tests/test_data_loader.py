@@ -12,6 +12,7 @@ import pytest
 from mobilenets.data import ImageData, Split, images, load
 from mobilenets.data.augment import Augment
 from mobilenets.data.loader import Batches, EvaluationBatches, evaluation_batches
+from mobilenets.data.resizing import fit
 from mobilenets.errors import UserError
 
 ALL = Augment(flip=True, crop="resized", randaugment=2, erase=0.3)
@@ -171,7 +172,7 @@ def test_evaluation_is_in_order_and_unchanged(kind, request):
     assert x.dtype == np.uint8
     for image, source in zip(x, data.val.images, strict=True):
         pixels = images.decode(source, 32) if isinstance(source, Path) else source
-        assert np.array_equal(image, images.fit(pixels, 32))
+        assert np.array_equal(image, fit(pixels, 32))
 
 
 def test_evaluation_batches_can_be_gone_through_again(photos, monkeypatch):

@@ -188,7 +188,7 @@ def picture(height=48, width=64):
 
 
 def test_frames_are_classified_as_the_network_does(made):
-    from mobilenets.data.images import fit
+    from mobilenets.data.resizing import fit
     from mobilenets.models.elastic import load_elastic
 
     predictor = DeadlinePredictor(made, 10_000)

@@ -374,7 +374,7 @@ def test_files_of_another_size_and_type_of_input(model, cli):
 
 
 def digits(size: int, count: int) -> np.ndarray:
-    from mobilenets.data.images import fit
+    from mobilenets.data.resizing import fit
 
     return np.stack([fit(image, size) for image in load_data("digits").val.images[:count]])
 
@@ -407,7 +407,7 @@ def seen(monkeypatch) -> list[bytes]:
 
 @pytest.mark.parametrize("options", [(), ("--calibrate", "digits")])
 def test_integers_are_calibrated_on_images_trained_on_not_on_those_to_measure(model, cli, monkeypatch, options):
-    from mobilenets.data.images import fit
+    from mobilenets.data.resizing import fit
 
     images = seen(monkeypatch)
     assert cli("export", model, "--precision", "int8", *options)[0] == 0

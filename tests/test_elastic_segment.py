@@ -112,7 +112,7 @@ def test_a_step_is_the_sum_of_what_the_masks_teach_each_network_at_its_own_size(
     members = [(0.25, 64), (0.25, 96)]
     options = {"head": LRASPP, "loss": lambda _: loss, "told_at": masks_at_size}
     Sandwich(networks, SHORT, members, seed=0, passes=2, **options)(images, told, None, (0, 1))
-    from mobilenets.data.images import resize
+    from mobilenets.data.resizing import resize
 
     shown = {96: (images, told)}
     shown[64] = (

@@ -48,7 +48,7 @@ def test_the_file_takes_pixels_as_they_are_and_gives_what_the_card_says(job):
     from ai_edge_litert.interpreter import Interpreter
 
     from mobilenets.data import load
-    from mobilenets.data.images import fit
+    from mobilenets.data.resizing import fit
 
     directory, found = job
     interpreter = Interpreter(str(directory / found["artifact"]["file"]))

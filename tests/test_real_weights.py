@@ -67,7 +67,8 @@ def test_logits_are_those_of_pytorch(weights, model, photos):
     reference = peers.import_torchvision().models.mobilenet_v2(weights=None).eval()
     reference.load_state_dict(torch.load(weights, weights_only=True))
 
-    from mobilenets.data.images import decode, fit, pixels_for
+    from mobilenets.data.images import decode
+    from mobilenets.data.resizing import fit, pixels_for
 
     images = np.stack(
         [fit(decode(path, pixels_for(224, 0.875)), 224, 0.875) for path in sorted(photos.glob("*/*.jpg"))]

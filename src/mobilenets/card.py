@@ -260,7 +260,7 @@ def as_trained(
 
 
 def crop(card: dict[str, Any]) -> float:
-    """Share of an image's shorter side that the model is shown, see `mobilenets.data.images.fit`.
+    """Share of an image's shorter side that the model is shown, see `mobilenets.data.resizing.fit`.
 
     Raises:
         UserError: the card says nonsense about it.

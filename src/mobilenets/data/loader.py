@@ -208,7 +208,7 @@ def evaluation_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Goes once, in order, through a split: images uint8 ``(B, size, size, 3)`` and labels int64 ``(B,)``.
 
-    ``crop`` is described at `mobilenets.data.images.fit`.
+    ``crop`` is described at `mobilenets.data.resizing.fit`.
 
     Raises:
         UserError: a file has vanished or gone bad since the folder was looked through.

@@ -76,7 +76,7 @@ def change(
 def nearest(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resizes uint8 ``(H, W)`` by taking for each new pixel the old one in which its centre lies; never a mixture.
 
-    `mobilenets.data.images.resize` has its centres in the same places, so a mask lies on its image as before.
+    `mobilenets.data.resizing.resize` has its centres in the same places, so a mask lies on its image as before.
     """
     if mask.shape == (height, width):
         return mask

@@ -9,6 +9,7 @@ from mobilenets.data import images
 from mobilenets.data.boxes import BoxSplit
 from mobilenets.data.masks import MaskSplit
 from mobilenets.data.names import shown
+from mobilenets.data.resizing import resize
 from mobilenets.data.sheet import FAINT, INK, PAPER, font_for, write_line
 from mobilenets.files import writing
 
@@ -95,7 +96,7 @@ def thumbnail(split: BoxSplit | MaskSplit, index: int, size: int) -> np.ndarray 
             image = images.decode(image, min(wide, high))
         except images.ImageError:  # gone since the folder was read: training will say so
             return None
-    return images.resize(image, wide, high)
+    return resize(image, wide, high)
 
 
 def spread(values: np.ndarray) -> dict[str, int] | None:

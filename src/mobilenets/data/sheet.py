@@ -9,6 +9,7 @@ import numpy as np
 
 from mobilenets.data import images
 from mobilenets.data.names import some
+from mobilenets.data.resizing import fit
 from mobilenets.data.scan import threads
 from mobilenets.data.types import ImageData, Split
 from mobilenets.files import writing
@@ -150,7 +151,7 @@ def _thumbnail(split: Split, index: int, size: int) -> Any:
         # Enlarged without smoothing: at 8x8 the pixels are what there is to see.
         return Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
     try:
-        return Image.fromarray(images.fit(images.decode(image, size), size))
+        return Image.fromarray(fit(images.decode(image, size), size))
     except images.ImageError:
         return None
 

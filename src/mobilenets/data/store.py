@@ -11,6 +11,7 @@ import numpy as np
 from mobilenets.data import images
 from mobilenets.data.boxes import BoxSplit
 from mobilenets.data.masks import MaskSplit
+from mobilenets.data.resizing import fit, pixels_for, resize
 from mobilenets.data.types import Split
 from mobilenets.errors import UserError
 
@@ -51,7 +52,7 @@ class Store:
         self._whole = whole
         self._crop = crop
         self._stretch = stretch
-        self._shorter = images.pixels_for(size, crop) if whole else math.ceil(1.25 * size)
+        self._shorter = pixels_for(size, crop) if whole else math.ceil(1.25 * size)
         # The decoder drops up to one pixel of a reduced picture at each border; that is half of one of ours here.
         self._decoded = 2 * size if stretch else self._shorter
         self._left = available_memory() // 3 if cache_bytes is None else cache_bytes
@@ -105,7 +106,7 @@ class Store:
             sides = (self._size,) * 2 if self._whole else [min(side, self._shorter) for side in image.shape[1::-1]]
             return stretched(image, *sides)
         if self._whole:
-            return images.fit(image, self._size, self._crop)
+            return fit(image, self._size, self._crop)
         return _shrink(image, self._shorter)
 
 
@@ -117,14 +118,14 @@ def _shrink(image: np.ndarray, shorter: int) -> np.ndarray:
     image = image[top : top + longest, left : left + longest]
     height, width = image.shape[:2]
     ratio = min(1.0, shorter / min(height, width))
-    return images.resize(image, round(width * ratio), round(height * ratio))
+    return resize(image, round(width * ratio), round(height * ratio))
 
 
 def stretched(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resizes uint8 ``(H, W, 3)`` without aliasing even where one side shrinks and the other grows; a copy."""
     if (width < image.shape[1]) != (height < image.shape[0]):
-        image = images.resize(image, min(width, image.shape[1]), min(height, image.shape[0]))
-    return images.resize(image, width, height)
+        image = resize(image, min(width, image.shape[1]), min(height, image.shape[0]))
+    return resize(image, width, height)
 
 
 def available_memory() -> int:

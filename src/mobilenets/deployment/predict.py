@@ -14,8 +14,9 @@ import numpy as np
 
 from mobilenets import card as cards
 from mobilenets.data.folder import find_images
-from mobilenets.data.images import ImageError, decode, fit, pixels_for
+from mobilenets.data.images import ImageError, decode
 from mobilenets.data.loader import available_threads
+from mobilenets.data.resizing import fit, pixels_for
 from mobilenets.deployment import artifacts
 from mobilenets.deployment.artifacts import Artifact
 from mobilenets.deployment.fastest import BATCH, copies, fastest

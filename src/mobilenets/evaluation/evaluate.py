@@ -11,9 +11,10 @@ import numpy as np
 from mobilenets import card as cards
 from mobilenets.data import ImageData, Split, load
 from mobilenets.data.imagenet import imagenet_classes
-from mobilenets.data.images import decode, fit
+from mobilenets.data.images import decode
 from mobilenets.data.loader import evaluation_batches
 from mobilenets.data.names import some
+from mobilenets.data.resizing import fit
 from mobilenets.errors import UserError
 from mobilenets.evaluation.classification import confident_mistakes, measure
 from mobilenets.evaluation.inference import Predict, predictor, probabilities

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets import card as cards
-from mobilenets.data.images import fit
+from mobilenets.data.resizing import fit
 from mobilenets.deployment.artifacts import check_probabilities
 from mobilenets.deployment.runtimes import RUNTIMES, Runner, load, require
 from mobilenets.errors import UserError

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mobilenets.card import read_classifier
-from mobilenets.data.images import resize_all
 from mobilenets.data.names import some
+from mobilenets.data.resizing import resize_all
 from mobilenets.errors import UserError
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras

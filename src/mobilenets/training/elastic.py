@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.architectures import SMALL_IMAGE, AnyHead, Network
-from mobilenets.data.images import resize_all
+from mobilenets.data.resizing import resize_all
 from mobilenets.models import keras
 from mobilenets.models.builder import at_size
 from mobilenets.models.elastic import Member, SubNetwork, sub_network
@@ -140,9 +140,9 @@ class Sandwich:
         widths = [narrowest, *(others[index] for index in rng.integers(len(others), size=self._passes - 2))]
         found: list[Member] = []
         for members in widths:  # none twice, which would count twice
-            left = [member for member in members if member not in found] or [
-                member for same in self._by_width for member in same if member not in found
-            ]
+            left = [member for member in members if member not in found]
+            if not left:  # all of that width take part already
+                left = [member for same in self._by_width for member in same if member not in found]
             found.append(left[rng.integers(len(left))])
         return found
 

@@ -8,8 +8,8 @@ import numpy as np
 from mobilenets.architectures import Network
 from mobilenets.data import ImageData
 from mobilenets.data.augment import Augment
-from mobilenets.data.images import resize_all
 from mobilenets.data.loader import Batches, EvaluationBatches
+from mobilenets.data.resizing import resize_all
 from mobilenets.evaluation.inference import predictor, probabilities
 from mobilenets.models import keras
 from mobilenets.models.builder import logits_model
