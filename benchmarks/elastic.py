@@ -2,9 +2,9 @@
 
     # five and a half hours on one core; the result in results/elastic.json
     python benchmarks/elastic.py --runs runs/elastic
-    # a harder data set, which has not been run yet
+    # fewer and harder images, an hour and a half; results/elastic_stamps.json
     python benchmarks/elastic.py --runs runs/elastic --data stamps --sizes 48,64,80,96 --epochs 40 --batch 32 \
-        --result benchmarks/results/elastic_stamps.json
+        --memory "" --result benchmarks/results/elastic_stamps.json
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
@@ -93,7 +93,7 @@ class Bench:
             alone = self.train(f"{alpha:g}_{size}", alpha, size, settings)
             cut = self.options.runs / "extracted"
             extract(directory, cut, alpha, size, overwrite=True)
-            more, teacher = further(settings, directory, (alpha, size))
+            more, teacher = further(settings, self.data, directory, (alpha, size))
             tuned = self.train(f"tuned_{alpha:g}_{size}", alpha, size, more, weights=cut, **teacher)
             rows.append(
                 {

@@ -9,6 +9,7 @@ import pytest
 from exported import card_of, elastic_run, one_line, write_card
 from mobilenets import options
 from mobilenets.architectures import V1, network
+from mobilenets.data.boxes import BoxData, BoxSplit
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
@@ -199,15 +200,26 @@ def test_statistics_are_those_of_images_as_they_are(data):
     np.testing.assert_allclose(mean, said.mean(axis=(0, 1, 2)), atol=1e-5)
 
 
-def test_what_is_extracted_learns_on_from_the_widest_and_that_from_labels(place):
+def test_what_is_extracted_learns_on_from_the_widest_and_that_from_labels(place, data):
     run, settings = elastic_run(place), Settings(epochs=20, batch_size=128)
-    tuned, more = further(settings, run, (0.125, 16))
+    short = replace(settings, epochs=3, warmup_epochs=0.75)
+    tuned, more = further(settings, data, run, (0.125, 16))
     assert (tuned.epochs, tuned.warmup_epochs, tuned.teaching, more) == (3, 0.75, 1.0, {"teacher": run})
     assert tuned.learning_rate == pytest.approx(0.1)  # a third
-    assert further(replace(settings, learning_rate=0.6), run, (0.125, 16))[0].learning_rate == pytest.approx(0.2)
-    assert further(settings, run, (0.125, 16), from_weights=True)[0].learning_rate == pytest.approx(0.03)
-    assert further(settings, run, (0.25, 32)) == (replace(settings, epochs=3, warmup_epochs=0.75), {})
-    assert further(settings, run, (0.125, 16), dense=True)[1] == {}
+    assert further(replace(settings, learning_rate=0.6), data, run, (0.125, 16))[0].learning_rate == pytest.approx(0.2)
+    assert further(settings, data, run, (0.125, 16), from_weights=True)[0].learning_rate == pytest.approx(0.03)
+    assert further(settings, data, run, (0.25, 32)) == (replace(short, crop="none"), {})
+    nothing = BoxSplit(np.zeros((0, 32, 32, 3), np.uint8), np.zeros((0, 2), np.int64), (), (), ())
+    objects = BoxData("objects", "", "built-in", ("one",), nothing, nothing, 32, False, "")
+    assert further(settings, objects, run, (0.125, 16)) == (short, {})
+
+
+def test_small_images_are_shifted_no_longer_and_parts_of_large_ones_still_cut_out(place, data):
+    run, settings = elastic_run(place), Settings(epochs=20, batch_size=128)
+    assert further(settings, data, run, (0.125, 16))[0].crop == "none"
+    assert further(settings, replace(data, native_size=None), run, (0.125, 16))[0].crop == "auto"
+    assert further(replace(settings, crop="pad"), replace(data, native_size=None), run, (0.25, 32))[0].crop == "none"
+    assert further(replace(settings, crop="resized"), data, run, (0.125, 16))[0].crop == "resized"
 
 
 @pytest.mark.backend

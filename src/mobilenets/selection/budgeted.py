@@ -309,7 +309,7 @@ def _tuned(
     path = stages.path("tuned")
     if not stages.done("tuned"):
         member = (row["width_multiplier"], row["resolution"])
-        tuned, teacher = further(settings, stages.path("elastic"), member, from_weights, bool(head))
+        tuned, teacher = further(settings, data, stages.path("elastic"), member, from_weights)
         if head and tuned.learning_rate is None and tuned.optimizer == "sgd":
             tuned = replace(tuned, learning_rate=dense(data, head).rate(tuned) / 10)
         options = {"weights": stages.path("extracted")} | teacher | stages.state("tuned") | common

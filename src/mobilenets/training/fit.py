@@ -112,14 +112,18 @@ def _classification(
     )
 
 
+def crop_of(data: ImageData, settings: Settings) -> str:
+    """What becomes of the frame of images to train on: ``none``, ``pad`` or ``resized``."""
+    if settings.crop != "auto":
+        return settings.crop
+    return "pad" if data.native_size and data.native_size < TINY else "resized"
+
+
 def training_batches(data: ImageData, settings: Settings, size: int) -> Batches:
     """The images to train on, as the settings ask for them."""
-    crop = settings.crop
-    if crop == "auto":
-        crop = "pad" if data.native_size and data.native_size < TINY else "resized"
     augment = Augment(
         flip=data.flip if settings.flip is None else settings.flip,
-        crop=crop,
+        crop=crop_of(data, settings),
         crop_padding=max(1, size // 16),
         randaugment=settings.randaugment,
         magnitude=settings.magnitude,
