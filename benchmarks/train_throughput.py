@@ -1,12 +1,14 @@
 """Images per second of a training step of MobileNet V1: ours, Keras' own model, and a plain PyTorch loop.
 
-    python benchmarks/train_throughput.py                                    # five cases, about 12 minutes
+    python benchmarks/train_throughput.py                                    # five cases, about 15 minutes
     python benchmarks/train_throughput.py --alpha 0.5 --size 32 --batch 128 --rounds 3
 
 Contenders, all float32, AdamW, random images held in memory, no augmentation, 10 classes:
 
 - ``ours``: `mobilenets.mobilenet_v1` as `mobilenets.training` runs it (loss from logits, weight
   decay, ``train_on_batch``); takes uint8 images and scales them inside the step.
+- ``off``: the same on TensorFlow without oneDNN's kernels, which TensorFlow has on by itself on newer processors only,
+  and `mobilenets.models` everywhere.
 - ``keras``: `keras.applications.MobileNet` and ``fit`` on the same backend, given images that are scaled already;
   on TensorFlow with ``jit_compile=False``, since XLA makes it slower there. Its stem gets stride 1 where ours has.
 - ``torch``: the same table in PyTorch, channels_last, a plain loop, given tensors that are scaled already.
@@ -37,6 +39,8 @@ from pathlib import Path
 from mobilenets.files import write_json, write_text
 
 CONTENDERS = ("ours", "keras", "torch")
+if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    CONTENDERS += ("off",)
 CASES = ((0.25, 28, 16), (0.5, 32, 128), (1.0, 32, 128), (0.5, 128, 64), (1.0, 224, 16))  # alpha, pixels, batch
 CLASSES = 10
 RATE, DECAY = 1e-3, 0.05
@@ -180,7 +184,7 @@ def work(contender: str, alpha: float, size: int, batch: int) -> None:
     """A contender's process: a number of steps comes in on a line, (wall, CPU) seconds per step go out."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
-    make = {"ours": make_ours, "keras": make_keras, "torch": make_torch}[contender]
+    make = {"ours": make_ours, "off": make_ours, "keras": make_keras, "torch": make_torch}[contender]
     step, parameters = make(alpha, size, batch)
     hello = {"parameters": parameters}
     if contender == "ours":
@@ -203,8 +207,9 @@ class Process:
         command = [sys.executable, __file__, "--worker", contender]
         command += ["--alpha", str(alpha), "--size", str(size), "--batch", str(batch)]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        environment = os.environ | ({"TF_ENABLE_ONEDNN_OPTS": "0"} if contender == "off" else {})
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
         self.contender = contender
         self.hello = self._answer()

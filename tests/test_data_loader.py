@@ -123,6 +123,21 @@ def test_neither_epochs_nor_batches_share_their_randomness():
     assert len(set(found)) == len(found) == 6
 
 
+def test_from_an_epoch_on_images_are_shifted_no_more_and_nothing_else_changes(digits):
+    def epochs(crop: str, **more: int) -> list[list[np.ndarray]]:
+        batches = Batches(digits.train, 10, 8, 64, augment=Augment(crop=crop), label_smoothing=0.1, **more)
+        return [[array for batch in batches.epoch(number) for array in batch] for number in range(4)]
+
+    shifted, framed, both = epochs("pad"), epochs("none"), epochs("pad", framed_from=2)
+    for number, (ever, never, found) in enumerate(zip(shifted, framed, both, strict=True)):
+        expected, other = (ever, never) if number < 2 else (never, ever)
+        for array, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(array, wanted)
+        assert not all(np.array_equal(array, unlike) for array, unlike in zip(found, other, strict=True))
+    with pytest.raises(ValueError, match="framed_from"):
+        Batches(digits.train, 10, 8, 64, augment=ALL, framed_from=2)
+
+
 @pytest.mark.parametrize("augment", [None, Augment(crop="pad"), ALL])
 def test_label_smoothing(digits, augment):
     for _, y, _ in islice(Batches(digits.train, 10, 8, 50, label_smoothing=0.1, augment=augment).epoch(0), 3):

@@ -10,6 +10,7 @@ from exported import card_of, elastic_run, one_line, write_card
 from mobilenets import options
 from mobilenets.architectures import V1, network
 from mobilenets.data.boxes import BoxData, BoxSplit
+from mobilenets.data.loader import Batches
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
@@ -220,6 +221,22 @@ def test_small_images_are_shifted_no_longer_and_parts_of_large_ones_still_cut_ou
     assert further(settings, replace(data, native_size=None), run, (0.125, 16))[0].crop == "auto"
     assert further(replace(settings, crop="pad"), replace(data, native_size=None), run, (0.25, 32))[0].crop == "none"
     assert further(replace(settings, crop="resized"), data, run, (0.125, 16))[0].crop == "resized"
+
+
+@pytest.mark.parametrize(("sizes", "shifted"), [([12, 16], [True] * 6 + [False]), ([16], [True] * 7)])
+def test_several_networks_learn_last_from_images_that_are_not_shifted(data, tmp_path, monkeypatch, sizes, shifted):
+    white = replace(data.train, images=np.full_like(data.train.images, 255))  # what comes in at the border is black
+    seen, epoch = {}, Batches.epoch
+
+    def watched(batches: Batches, number: int):
+        for images, *rest in epoch(batches, number):
+            seen[number] = seen.get(number, False) or bool((images == 0).any())
+            yield images, *rest
+
+    monkeypatch.setattr(Batches, "epoch", watched)
+    settings = replace(QUICK, epochs=7)  # of which 15 % are one
+    train(replace(data, train=white), tmp_path / "run", TINY, 0.25, sizes, settings, quiet=True)
+    assert [seen[number] for number in range(7)] == shifted
 
 
 @pytest.mark.backend

@@ -1,16 +1,19 @@
-"""`BatchNormReLU` against the plain layers it stands for, on whatever KERAS_BACKEND names."""
+"""Layers of our own against the plain ones they stand for, on whatever KERAS_BACKEND names."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D
+from mobilenets.models.layers import BatchNormReLU, Conv2D, DepthwiseConv2D
 
 pytestmark = pytest.mark.backend
 
 # Batch 1, one pixel, one channel, odd sides and channels that fill no vector register.
 SHAPES = [(8, 6, 5, 16), (3, 1, 7, 5), (1, 5, 3, 1), (16, 1, 1, 9), (6, 10)]
+
+
+CONVOLUTIONS = (Conv2D, keras.layers.Conv2D)
 
 
 def inputs(shape, seed=0):
@@ -161,16 +164,68 @@ def test_unknown_activation():
         BatchNormReLU("rolu")
 
 
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (3, 1, 2), (5, 1, 3)])
-@pytest.mark.parametrize("shape", [(8, 8), (7, 10), (1, 5)])
-def test_depthwise_is_the_plain_depthwise(kernel, stride, dilation, shape):
-    options = {"strides": stride, "dilation_rate": dilation, "padding": "same", "data_format": "channels_last"}
-    ours = DepthwiseConv2D(kernel, **options)
-    plain = keras.layers.DepthwiseConv2D(kernel, **options)
-    images = np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32)
+def same_function_and_gradients(ours, plain, images, atol=1e-5):
+    """Whether two layers compute the same, and learn the same of it, given the same weights."""
     ours.build(images.shape)
     plain.build(images.shape)
-    ours.bias.assign(np.arange(6, dtype=np.float32))
+    ours.bias.assign(np.linspace(-1, 1, ours.bias.shape[0], dtype=np.float32))
     plain.set_weights(ours.get_weights())
-    expected = keras.ops.convert_to_numpy(plain(images))
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(images)), expected, atol=1e-5)
+    expected = ops.convert_to_numpy(plain(images))
+    upstream = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
+    for training in (False, True):
+        np.testing.assert_allclose(ops.convert_to_numpy(ours(images, training=training)), expected, atol=atol)
+    found = gradients(lambda x, training: ours(x, training=training), ours, images, upstream)
+    wanted = gradients(lambda x, _: plain(x), plain, images, upstream)
+    for mine, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, other, atol=atol * max(1, np.abs(other).max()))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "shape"),
+    [
+        (3, 1, 1, (8, 8)),
+        (3, 1, 1, (1, 1)),
+        (3, 2, 1, (7, 10)),
+        (3, 2, 1, (2, 5)),
+        (5, 1, 1, (2, 2)),
+        (5, 2, 1, (4, 3)),
+        (3, 1, 2, (7, 10)),
+        (5, 1, 3, (1, 5)),
+    ],
+)
+def test_depthwise_is_the_plain_depthwise(kernel, stride, dilation, shape):
+    options = {"strides": stride, "dilation_rate": dilation, "padding": "same", "data_format": "channels_last"}
+    ours, plain = (kind(kernel, **options) for kind in (DepthwiseConv2D, keras.layers.DepthwiseConv2D))
+    same_function_and_gradients(ours, plain, np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [(1, {}), (1, {"activation": "relu6"}), (1, {"strides": 2}), (1, {"groups": 2}), (3, {}), ((1, 3), {})],
+)
+def test_conv_is_the_plain_conv(kernel, options):
+    ours, plain = (kind(4, kernel, data_format="channels_last", padding="same", **options) for kind in CONVOLUTIONS)
+    same_function_and_gradients(ours, plain, np.random.default_rng(0).normal(size=(2, 7, 10, 6)).astype(np.float32))
+
+
+def test_images_of_any_size_are_learned_from_as_by_the_plain_layers():
+    def model(conv, depthwise):
+        image = keras.Input((None, None, 3))
+        y = conv(6, 1, name="a", data_format="channels_last")(image)
+        y = depthwise(3, padding="same", data_format="channels_last", name="b")(y)
+        y = depthwise(5, 2, padding="same", data_format="channels_last", name="c")(y)
+        made = keras.Model(image, keras.layers.GlobalAveragePooling2D(data_format="channels_last")(y))
+        made.compile(keras.optimizers.SGD(0.1), "mse")
+        return made
+
+    ours, plain = model(Conv2D, DepthwiseConv2D), model(keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+    plain.set_weights(ours.get_weights())
+    before = ours.get_weights()
+    random = np.random.default_rng(0)
+    for side in (1, 2, 3, 4, 5, 9, 2):
+        x, y = random.normal(size=(4, side, side, 3)).astype(np.float32), random.normal(size=(4, 6)).astype(np.float32)
+        for each in (ours, plain):
+            each.train_on_batch(x, y)
+    for mine, other, start in zip(ours.get_weights(), plain.get_weights(), before, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+        assert np.abs(mine - start).max() > 1e-3

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Batches:
         *,
         seed: int = 0,
         augment: Augment | None = None,
+        framed_from: int | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         class_weights: np.ndarray | None = None,
@@ -50,6 +52,8 @@ class Batches:
             batch_size: Images a batch, B.
             seed: At least 0.
             augment: What may happen to an image. None: nothing, and the last, incomplete batch is kept.
+            framed_from: Number of the first epoch in which images are not shifted; None for never. ``augment.crop``
+                has to be "pad" or "none".
             label_smoothing: Share of the truth that is spread over all classes, in [0, 1).
             mixup: alpha of MixUp's Beta(alpha, alpha), drawn for every image; 0 is off.
             class_weights: ``(K,)``, the weight of an image of each class; 1 without it.
@@ -60,6 +64,7 @@ class Batches:
             ValueError: an argument is out of its range.
         """
         count = len(split)
+        whole = augment is None or augment.crop != "resized"
         for wrong, text in (
             (count == 0, "the split holds no image"),
             (size < 1, f"size is {size}; at least 1 pixel"),
@@ -68,6 +73,7 @@ class Batches:
             (not 0 <= label_smoothing < 1, f"label_smoothing is {label_smoothing}; it must lie in [0, 1)"),
             (not 0 <= mixup < math.inf, f"mixup is {mixup}; at least 0"),
             (threads is not None and threads < 1, f"threads is {threads}; at least 1"),
+            (framed_from is not None and not whole, "framed_from is for images that are shifted, crop is resized"),
         ):
             if wrong:
                 raise ValueError(text)
@@ -85,7 +91,7 @@ class Batches:
         self._targets = np.eye(classes) * (1 - label_smoothing) + label_smoothing / classes
         self._threads = threads or available_threads()
         self._task = _ARRAYS_A_TASK if isinstance(split.images, np.ndarray) else _FILES_A_TASK
-        whole = augment is None or augment.crop != "resized"
+        self._framed_from = math.inf if framed_from is None else framed_from
         self._store = Store(split, size, whole=whole, cache_bytes=cache_bytes)
 
     @property
@@ -104,6 +110,9 @@ class Batches:
         """
         # The fill-up with zeros keeps this generator apart from those of the tasks, which count steps from 1.
         order = np.random.default_rng([self._seed, number, 0, 0]).permutation(len(self._labels))
+        augment = self._augment
+        if augment and number >= self._framed_from:
+            augment = replace(augment, crop="none")
 
         def prepare(step: int) -> tuple[Batch, list[Callable[[], None]]]:
             indices = order[step * self._batch_size : (step + 1) * self._batch_size]
@@ -111,7 +120,7 @@ class Batches:
 
             def fill(task: int, part: slice) -> None:
                 rng = np.random.default_rng([self._seed, number, step + 1, task])
-                self._fill(indices[part], rng, *(array[part] for array in batch))
+                self._fill(indices[part], augment, rng, *(array[part] for array in batch))
 
             parts = enumerate(batches_of(len(indices), self._task))
             return batch, [lambda task=task, part=part: fill(task, part) for task, part in parts]
@@ -126,13 +135,19 @@ class Batches:
         )
 
     def _fill(
-        self, indices: np.ndarray, rng: np.random.Generator, x: np.ndarray, y: np.ndarray, weight: np.ndarray
+        self,
+        indices: np.ndarray,
+        augment: Augment | None,
+        rng: np.random.Generator,
+        x: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
     ) -> None:
         found = self._store.take(indices)
-        if self._augment is None:
+        if augment is None:
             x[:] = found
         else:
-            apply(found, self._augment, rng, x)
+            apply(found, augment, rng, x)
         labels = self._labels[indices]
         if not self._mixup:
             y[:] = self._targets[labels]

@@ -122,7 +122,11 @@ def added(memory: dict[str, int | None]) -> int | None:
 
 def _environment() -> dict[str, str]:
     # Threads that spin while they wait for work would take it from the process that feeds them.
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive"}
+    # So says `mobilenets.models`, for training. Exported files run as TensorFlow by itself would run them.
+    if environment.get("TF_ENABLE_ONEDNN_OPTS") == "true":
+        del environment["TF_ENABLE_ONEDNN_OPTS"]
+    return environment
 
 
 def _send(stream: BinaryIO, message: dict[str, Any], array: np.ndarray | None = None) -> None:

@@ -4,7 +4,7 @@ import keras
 
 from mobilenets.architectures import CLASSICS, Layer, Network, Shape, check, effective_resolution, taps, write_out
 from mobilenets.errors import UserError
-from mobilenets.models.layers import BatchNormReLU, DepthwiseConv2D, LayerScale, MultiQueryAttention
+from mobilenets.models.layers import BatchNormReLU, Conv2D, DepthwiseConv2D, LayerScale, MultiQueryAttention
 
 Tensor = keras.KerasTensor
 
@@ -154,7 +154,7 @@ def _convolution(layer: Layer, x: Tensor) -> Tensor:
         "name": layer.name,
     }
     if layer.kind == "conv":
-        conv = keras.layers.Conv2D(layer.output_shape[2], layer.kernel, kernel_initializer="he_normal", **options)
+        conv = Conv2D(layer.output_shape[2], layer.kernel, kernel_initializer="he_normal", **options)
     else:
         # As in the authors' code (tensorflow/models, slim).
         initial = keras.initializers.TruncatedNormal(stddev=0.09)

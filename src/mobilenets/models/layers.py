@@ -98,25 +98,86 @@ class BatchNormReLU(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(package="mobilenets")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' convolution, channels last, with a fast path for training 1x1 ones on a CPU.
+
+    A convolution of one pixel is a product of matrices, and most of what a MobileNet computes is that. TensorFlow's
+    gradient of it as a convolution takes several times as long on a CPU where images are small, for it multiplies
+    image by image; XLA's is slower too. Elsewhere, and where nothing is trained, this is the plain layer, so that
+    converters see a convolution.
+
+    Arguments, weights, input and output are those of `keras.layers.Conv2D` with ``data_format="channels_last"``.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Convolves (batch, height, width, channels)."""
+        if not (training and self.kernel_size == self.strides == (1, 1) and self.groups == 1 and _slow_on_cpu()):
+            return super().call(inputs)
+        outputs = pointwise_conv(inputs, ops.convert_to_tensor(self.kernel))
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+def pointwise_conv(inputs: Any, kernel: Any) -> Any:
+    """Convolves (batch, height, width, channels) with a kernel (1, 1, channels, filters), as a product of matrices."""
+    channels, filters = kernel.shape[2:]
+    outputs = ops.matmul(ops.reshape(inputs, (-1, channels)), ops.reshape(kernel, (channels, filters)))
+    return ops.reshape(outputs, (*ops.shape(inputs)[:3], filters))
+
+
+@keras.saving.register_keras_serializable(package="mobilenets")
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' depthwise convolution, channels last, with a fast path for JAX on a CPU.
+    """Keras' depthwise convolution, channels last, with fast paths for JAX and TensorFlow on a CPU.
 
     XLA computes a depthwise convolution on a CPU many times slower than the k * k multiplications and additions of
-    shifted images that it is made of, which it fuses into one loop. Elsewhere this is the plain layer.
+    shifted images that it is made of, which it fuses into one loop. oneDNN, in TensorFlow, takes up to thirty times
+    as long for the gradient of the kernel where an image is smaller than that and has yet to be padded; so it is
+    padded before. Elsewhere this is the plain layer.
 
     Arguments, weights, input and output are those of `keras.layers.DepthwiseConv2D` with ``depth_multiplier=1`` and
     ``data_format="channels_last"``.
     """
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolves (batch, height, width, channels)."""
-        if keras.backend.backend() != "jax" or not _jax_on_cpu():
+        if not _slow_on_cpu():
             return super().call(inputs)
+        if keras.backend.backend() == "tensorflow":
+            return self._padded_first(inputs) if training else super().call(inputs)
         kernel = ops.convert_to_tensor(self.kernel)[..., 0]
         outputs = depthwise_conv(inputs, kernel, self.strides[0], self.padding, self.dilation_rate[0])
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _padded_first(self, inputs: Any) -> Any:
+        """Convolves; what is smaller than the kernel, padded by an operation of its own."""
+        size, stride = self.kernel_size[0], self.strides[0]
+        plain = super().call
+        if self.padding != "same" or self.dilation_rate[0] > 1:
+            return plain(inputs)
+
+        def padded() -> Any:
+            margins = [_margins(side, size, stride) for side in ops.shape(inputs)[1:3]]
+            kernel = ops.convert_to_tensor(self.kernel)
+            outputs = ops.depthwise_conv(
+                ops.pad(inputs, [(0, 0), *margins, (0, 0)]), kernel, stride, "valid", "channels_last"
+            )
+            if self.bias is not None:
+                outputs = outputs + self.bias
+            return outputs if self.activation is None else self.activation(outputs)
+
+        small = ops.shape(inputs)[1]
+        if isinstance(small, int):
+            return padded() if small < size else plain(inputs)
+        return ops.cond(small < size, padded, lambda: plain(inputs))
+
+
+def _margins(side: Any, size: int, stride: int) -> tuple[Any, Any]:
+    """Pixels before and after a side, that a kernel of ``size`` is padded with as ``same`` says."""
+    margin = ops.maximum((-(-side // stride) - 1) * stride + size - side, 0)
+    return margin // 2, margin - margin // 2
 
 
 def depthwise_conv(inputs: Any, kernel: Any, stride: int = 1, padding: str = "same", dilation: int = 1) -> Any:
@@ -217,3 +278,10 @@ def _jax_on_cpu() -> bool:
     import jax
 
     return jax.default_backend() == "cpu"
+
+
+def _slow_on_cpu() -> bool:
+    """Whether this is a CPU, and a backend that is slow there at what could be done otherwise."""
+    if keras.backend.backend() == "jax":
+        return _jax_on_cpu()
+    return keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
