@@ -68,7 +68,9 @@ def test_the_file_takes_pixels_as_they_are_and_gives_what_the_card_says(job):
 def test_evaluate_measures_what_training_measured(job, model, cli):
     status, out, err = cli("evaluate", model, "--json")
     assert (status, err) == (0, "")
-    assert json.loads(out) == job[1]["keras"]
+    found, trained = json.loads(out), job[1]["keras"]
+    # Where an array lies in memory may tell in the last digits.
+    assert found == trained | {"log_loss": pytest.approx(trained["log_loss"], rel=1e-6)}
     status, out, _ = cli("evaluate", model)
     assert status == 0
     assert "macro F1" in out
