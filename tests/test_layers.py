@@ -11,8 +11,6 @@ pytestmark = pytest.mark.backend
 
 # Batch 1, one pixel, one channel, odd sides and channels that fill no vector register.
 SHAPES = [(8, 6, 5, 16), (3, 1, 7, 5), (1, 5, 3, 1), (16, 1, 1, 9), (6, 10)]
-
-
 CONVOLUTIONS = (Conv2D, keras.layers.Conv2D)
 
 

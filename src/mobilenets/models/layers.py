@@ -143,35 +143,24 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         """Convolves (batch, height, width, channels)."""
         if not _slow_on_cpu():
             return super().call(inputs)
-        if keras.backend.backend() == "tensorflow":
-            return self._padded_first(inputs) if training else super().call(inputs)
-        kernel = ops.convert_to_tensor(self.kernel)[..., 0]
-        outputs = depthwise_conv(inputs, kernel, self.strides[0], self.padding, self.dilation_rate[0])
+        if keras.backend.backend() == "jax":
+            return self._convolved(inputs, self.strides[0], self.padding, self.dilation_rate[0])
+        if not training or self.padding != "same" or self.dilation_rate[0] > 1:
+            return super().call(inputs)
+        plain, height = super().call, ops.shape(inputs)[1]
+        if isinstance(height, int):
+            return self._padded_first(inputs) if height < self.kernel_size[0] else plain(inputs)
+        return ops.cond(height < self.kernel_size[0], lambda: self._padded_first(inputs), lambda: plain(inputs))
+
+    def _padded_first(self, inputs: Any) -> Any:
+        margins = [_margins(side, self.kernel_size[0], self.strides[0]) for side in ops.shape(inputs)[1:3]]
+        return self._convolved(ops.pad(inputs, [(0, 0), *margins, (0, 0)]), self.strides[0], "valid")
+
+    def _convolved(self, inputs: Any, *options: Any) -> Any:
+        outputs = depthwise_conv(inputs, ops.convert_to_tensor(self.kernel)[..., 0], *options)
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs if self.activation is None else self.activation(outputs)
-
-    def _padded_first(self, inputs: Any) -> Any:
-        """Convolves; what is smaller than the kernel, padded by an operation of its own."""
-        size, stride = self.kernel_size[0], self.strides[0]
-        plain = super().call
-        if self.padding != "same" or self.dilation_rate[0] > 1:
-            return plain(inputs)
-
-        def padded() -> Any:
-            margins = [_margins(side, size, stride) for side in ops.shape(inputs)[1:3]]
-            kernel = ops.convert_to_tensor(self.kernel)
-            outputs = ops.depthwise_conv(
-                ops.pad(inputs, [(0, 0), *margins, (0, 0)]), kernel, stride, "valid", "channels_last"
-            )
-            if self.bias is not None:
-                outputs = outputs + self.bias
-            return outputs if self.activation is None else self.activation(outputs)
-
-        small = ops.shape(inputs)[1]
-        if isinstance(small, int):
-            return padded() if small < size else plain(inputs)
-        return ops.cond(small < size, padded, lambda: plain(inputs))
 
 
 def _margins(side: Any, size: int, stride: int) -> tuple[Any, Any]:
