@@ -145,12 +145,12 @@ def test_the_simulation_says_what_the_files_say(table, head, stride, fast, tmp_p
     model, images = made(table, head, stride, fast), pixels(8)
     exact = np.asarray(model.predict_on_batch(images))
     assert exact.std() > 0.1
-    network = simulated(model, ranges_of(model, images[:4]))
-    found = np.asarray(network.predict_on_batch(images))
-    assert found.shape == exact.shape
-    # Written with the ranges that the layer tells, as after training.
-    writer = Writer(model, [], Quantization("qat", network.get_layer("logits").ranges()))
-    for target in ("litert", "onnx"):
+    for target, bits in (("litert", 8), ("onnx", 7)):
+        network = simulated(model, ranges_of(model, images[:4]), weight_bits=bits)
+        found = np.asarray(network.predict_on_batch(images))
+        assert found.shape == exact.shape
+        # Written with the ranges that the layer tells, as after training.
+        writer = Writer(model, [], Quantization("qat", network.get_layer("logits").ranges()))
         if all(pytest.importorskip(package) for package in TARGETS[target].packages):
             path = writer.write(Variant(target, "int8", batch=TARGETS[target].batch), tmp_path)
             said = load(path, TARGETS[target].runtime, 1)(images)
@@ -159,7 +159,8 @@ def test_the_simulation_says_what_the_files_say(table, head, stride, fast, tmp_p
             # ONNX Runtime rounds halves of resized maps to the even number, LiteRT up, as is simulated.
             assert np.median(off) < (0.001 if target == "litert" else 0.1) * cost_of_integers, target
             if target == "litert":
-                assert (off < 1e-5).mean() > 0.95
+                # Hard swish is computed in float32, whose last digit differs by processor, and a few sums with it.
+                assert (off < 1e-5).mean() > 0.9
 
 
 # -- calibration ----------------------------------------------------------------------------------------------------

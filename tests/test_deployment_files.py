@@ -219,10 +219,14 @@ def test_integers_are_as_good_as_those_of_tensorflows_converter(name, tmp_path):
         "theirs": load(tmp_path / "theirs.tflite")(images),
     }
     errors = {who: np.sqrt(((values - expected) ** 2).mean()) for who, values in found.items()}
-    for who in ("litert", "onnx", "openvino"):
-        assert errors[who] < 1.1 * errors["theirs"], who
+    # A bit less of the weights costs little: most of the error is that of activations.
+    for who, most in (("litert", 1.1), ("onnx", 1.3), ("openvino", 1.3)):
+        assert errors[who] < most * errors["theirs"], who
     if name != "v3_small":  # whose float parts round otherwise in either runtime
-        same = np.isclose(found["litert"], found["onnx"], rtol=0, atol=1e-5).all(axis=1)
+        limits = calibrate(integer_form(graph_of(model)), list(images[:16]))
+        writer = Writer(model, [], Quantization("qat", limits, weight_bits=7))
+        same_weights = load(writer.write(Variant("litert", "int8"), tmp_path))(images)
+        same = np.isclose(same_weights, found["onnx"], rtol=0, atol=1e-5).all(axis=1)
         assert same.mean() > 0.9  # a sum that lies between two integers is rounded up in one and down in the other
 
 
@@ -303,6 +307,28 @@ def test_xnnpack_takes_a_file_in_one_piece(name, precision, tmp_path):
     run(model, Variant("litert", precision), tmp_path, pixels())
     path = next(tmp_path.glob("*.tflite"))
     assert partitions(path) == 1
+
+
+# -- weights of seven bits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_two_products_of_weights_and_bytes_fit_into_16_bits(target, tmp_path):
+    """But in depthwise convolutions, which no runtime adds up in pairs; elsewhere 255 * 127 twice would not."""
+    onnx, openvino = pytest.importorskip("onnx"), pytest.importorskip("openvino")
+    writer = Writer(build("v1"), list(pixels()))
+    path = writer.write(Variant(target, "int8", batch=TARGETS[target].batch), tmp_path)
+    if target == "onnx":
+        values = [onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer]
+    else:
+        graph = openvino.Core().read_model(str(path)).get_ops()
+        values = [each.get_data() for each in graph if each.get_type_name() == "Constant"]
+    kernels = [each for each in values if each.dtype == np.int8 and each.ndim > 1]
+    depthwise = [each for each in kernels if each.shape[-1] > 1 and each.size == each.shape[0] * 9]
+    others = [each for each in kernels if not any(each is one for one in depthwise)]
+    assert (len(depthwise), len(others)) == (13, 15)
+    assert {int(np.abs(each.astype(int)).max()) for each in depthwise} == {127}
+    assert {int(np.abs(each.astype(int)).max()) for each in others} == {63}
 
 
 # -- weights of four bits -------------------------------------------------------------------------------------------

@@ -155,7 +155,8 @@ def test_integers_find_nearly_the_same(name, head, target, tmp_path):
     assert moved[:, :4].max() < 0.1
     assert moved[:, 4:].mean() < 0.03
     scores = expected[..., 4:]
-    assert scores.var() > 20 * np.square(found[..., 4:] - scores).mean()  # 13 dB
+    noise = np.square(found[..., 4:] - scores).mean()
+    assert scores.var() > (20 if target == "litert" else 15) * noise  # 13 and 12 dB: with 8 and with 7 bits a weight
 
 
 def convolutions(model: keras.Model) -> int:

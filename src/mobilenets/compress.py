@@ -128,6 +128,11 @@ class Options:
         return self.prune is not None or self.target_ms is not None
 
     @property
+    def simulated_bits(self) -> int:
+        """Of weights, in what is computed here and now: 8 are 7 in all files but LiteRT's."""
+        return 7 if self.weight_bits == 8 and set(self.targets) != {"litert"} else self.weight_bits
+
+    @property
     def precision(self) -> str:
         """Of the files."""
         return "float32" if self.int8 == "none" else "int8"
@@ -223,7 +228,7 @@ def compress(
     quantization = None
     if options.prunes:
         stages.prune(work, options.pruning(), recovery, images)
-    integer = {"floats": options.floats, "weight_bits": options.weight_bits}
+    integer = {"floats": options.floats, "weight_bits": options.simulated_bits}
     judge = labelled(data, size, crop)
     if options.int8 == "qat":
         quantization, integers = stages.quantize(work, settings, images, judge, **integer)

@@ -36,7 +36,7 @@ def correct_bias(
         images: uint8 (height, width, channels), some hundred; where memory does not allow all, every second or third.
         ranges: of every operation's output, of `integer_form` of the model's graph; they stay right.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
 
     Returns:
         The layers that were corrected -> the largest shift of a channel.

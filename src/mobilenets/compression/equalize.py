@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.compression.ranges import Seen
-from mobilenets.compression.scheme import integer_form, takes_four_bits
+from mobilenets.compression.scheme import integer_form, make_scheme
 from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.operations import LINEAR, Graph, Op
@@ -44,15 +44,15 @@ def equalize(
         model: of `mobilenets.models.tasks.built`.
         seen: what each operation of `integer_form` of its graph gave on real images.
         floats: operations, or kinds of operations, that will be computed in float32; nothing to gain there.
-        weight_bits: 8 or 4.
+        weight_bits: of `make_scheme`.
 
     Returns:
         The layers whose outputs were scaled -> the largest factor of a channel.
     """
-    changed = {}
-    for op, reader in pairs(integer_form(graph_of(model)), floats):
-        narrow = weight_bits == 4 and takes_four_bits(reader)
-        factors = factors_of(op, reader, seen[op.name], 7 if narrow else 127)
+    changed, graph = {}, integer_form(graph_of(model))
+    scheme = make_scheme(graph, {}, floats, weight_bits)
+    for op, reader in pairs(graph, floats):
+        factors = factors_of(op, reader, seen[op.name], scheme.largest(reader.name))
         if np.ptp(factors) > 0:
             _multiply(model, layer_name(op), factors)
             _divide(model.get_layer(layer_name(reader)), factors)

@@ -28,7 +28,7 @@ def simulated(model: keras.Model, ranges: Ranges, floats: Collection[str] = (), 
         model: of `mobilenets.models.tasks.built`.
         ranges: of every operation's output, by calibration or an earlier training.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
     """
     image = keras.Input(model.input_shape[1:], name="image")
     # Named as in any model, since it is trained as any is.
@@ -63,7 +63,7 @@ def train_quantized(
         state: where to begin.
         ranges: of every operation's output, to begin with.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
         fit: trains a model of this task, of `mobilenets.training.kinds.Kind`.
         **options: of it.
 

@@ -22,7 +22,7 @@ class Quantization:
         method: ``qat``, trained together with the weights; otherwise how they were calibrated.
         ranges: operation of `integer_form` of the model's graph -> least and greatest value of its output.
         floats: operations that are computed in float32.
-        weight_bits: 8, or 4 where the scheme allows it.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
         metrics: of the model as it is computed in integers, simulated in Keras.
     """
 
@@ -67,7 +67,7 @@ def read_quantization(card: dict[str, Any], directory: Path) -> Quantization | N
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in entry["ranges"].items()}
         good = all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in ranges.values())
         floats, bits = entry.get("floats", []), entry.get("weight_bits", 8)
-        good &= isinstance(floats, list) and all(isinstance(name, str) for name in floats) and bits in WEIGHT_BITS
+        good &= isinstance(floats, list) and all(isinstance(name, str) for name in floats) and bits in (*WEIGHT_BITS, 7)
         good &= isinstance(entry["method"], str) and isinstance(entry.get("metrics", {}), dict)
     except (TypeError, ValueError, KeyError, AttributeError):
         good = False

@@ -183,7 +183,7 @@ def repair(
         observe: looks at every output, `mobilenets.deployment.calibrate.observe`.
         mend: whether channels may be equalized and biases corrected; without, only the ranges are chosen.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8 or 4.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
         say: called with a line for each trial, for one of a detector takes a minute, and for the outcome.
 
     Returns:

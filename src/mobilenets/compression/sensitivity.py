@@ -57,7 +57,7 @@ def sensitivity(
         batches: of images uint8 (batch, height, width, channels) and labels (batch,) or masks (batch, height, width),
             class indices or `mobilenets.data.masks.IGNORE`; some hundred images.
         ranges: of every operation's output, of `integer_form` of the model's graph.
-        weight_bits: 8 or 4.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
 
     Returns:
         The fields of a `Sensitivity` each, ready for JSON, ``score`` under its own name, ``accuracy`` or ``miou``; the

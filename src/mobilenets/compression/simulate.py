@@ -38,7 +38,7 @@ class Simulation(keras.layers.Layer):
         model: of `mobilenets.models.tasks.built`; its variables are the layer's, shared.
         ranges: of every operation's output, of `integer_form` of the model's graph.
         floats: operations, or kinds of operations, computed in float32.
-        weight_bits: 8, or 4 for those that `mobilenets.compression.scheme.takes_four_bits`.
+        weight_bits: of `mobilenets.compression.scheme.make_scheme`.
         **kwargs: as for `keras.layers.Layer`.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mobilenets.compression.quantization import Quantization
-from mobilenets.compression.scheme import Scheme, integer_form, is_bytes, make_scheme, whole_mean
+from mobilenets.compression.scheme import Scheme, in_pairs, integer_form, is_bytes, make_scheme, whole_mean
 from mobilenets.deployment.calibrate import calibrate
 from mobilenets.deployment.class_map import class_map
 from mobilenets.deployment.decode_boxes import suppressed
@@ -199,6 +199,7 @@ class Writer:
     def whole_integer(self) -> tuple[Graph, Scheme]:
         """The graph as OpenVINO computes it in integers, which activates before it rounds; and how."""
         graph, scheme = self._scheme(whole_mean(self.graph))
+        scheme = in_pairs(graph, scheme)
         # It would see that an image's bytes are integers already, and then compute the first convolution in float32.
         # A step that is longer by a thousandth rounds every byte to itself.
         bytes_of = {op.name: (BYTE_STEP, scheme.points[op.name][1]) for op in graph.ops if is_bytes(op)}
@@ -237,7 +238,8 @@ class Writer:
         elif variant.target == "onnx":
             from mobilenets.deployment.onnx_file import write_onnx
 
-            scheme = replace(scheme, weights_only=weights_only) if scheme else None
+            if scheme:
+                scheme = replace(scheme, weights_only=True) if weights_only else in_pairs(graph, scheme)
             write_onnx(graph, path, scheme=scheme, half=half, **options)
         else:
             _write_openvino(graph, path, scheme, half, options)
