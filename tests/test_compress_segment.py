@@ -245,10 +245,10 @@ def test_each_operation_is_measured_alone_in_integers(data, trained):
 
 @pytest.mark.long
 def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
-    """Ranges a third as wide as they should be; the weights and the ranges find a way."""
+    """Ranges a sixth as wide as they should be; the weights and the ranges find a way."""
     model = load_model(trained)
     images, masks = next(MaskBatches(data.train, SIZE, 32).epoch(0))
-    limits = {name: (low / 3, high / 3) for name, (low, high) in ranges_of(model, images).items()}
+    limits = {name: (low / 6, high / 6) for name, (low, high) in ranges_of(model, images).items()}
 
     def loss(network) -> float:
         scores = scores_model(network)(images.astype(np.float32))
@@ -261,7 +261,7 @@ def test_training_for_integers_mends_what_they_broke(data, trained, tmp_path):
         model, data, settings, tmp_path, checkpoint.State({}), limits, fit=fit_segmenter, reporter=silent
     )
     assert {"val_miou", "val_pixel_accuracy"} <= set(result.state.history[-1])
-    assert loss(network) < 0.9 * broken
+    assert loss(network) < 0.8 * broken
     assert quantization.ranges["stem"][1] > 1.2 * limits["stem"][1]
     # A map that is resized keeps the steps of what it was, trained or not.
     assert quantization.ranges["output_resize"] == quantization.ranges["logits"]
