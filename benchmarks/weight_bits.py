@@ -1,10 +1,18 @@
 """What the weights of ONNX and OpenVINO files cost and save with 7 bits, with 8, and stored as uint8.
 
-    # ten minutes; the result in results/weight_bits.json
-    python benchmarks/weight_bits.py runs/exported/fashion-mnist_v1_0.25_28 runs/exported/stamps_v2_1_224
+    # eight minutes; the result in results/weight_bits.json
+    python benchmarks/weight_bits.py runs/v1 runs/v2 runs/stamps_v2
 
-Takes model directories, such as exported_files.py leaves. Every file is run on the evaluation images; which numbers a
-processor gives depends on its kind: those with VNNI add up products of bytes and weights in 32 bits, others in 16.
+Takes directories of classifiers; the result is of what these three trainings leave:
+
+    mobilenets weights mobilenet_v2-b0353104.pth --net v2 --from torchvision -o runs/imagenet
+    mobilenets train fashion-mnist --alpha 0.25 --epochs 6 --batch-size 128 --out runs/v1
+    mobilenets train fashion-mnist --net v2 --alpha 0.25 --epochs 6 --batch-size 128 --out runs/v2
+    mobilenets train stamps --net v2 --weights runs/imagenet --freeze --cache-features --size 224 --epochs 10 \
+        --batch-size 64 --out runs/stamps_v2
+
+Every file is run on the evaluation images. Which numbers a processor gives depends on its kind: those with VNNI add up
+products of bytes and weights in 32 bits, others in 16.
 ``as_simulated`` is the share of images for which a file names the class that the integers have if nothing is cut off,
 computed in Keras. Times are ratios to the file with 7 bits in turns, one thread, the median of the rounds.
 """
@@ -22,12 +30,12 @@ from onnx import numpy_helper
 
 from mobilenets.card import environment, now, read_card
 from mobilenets.compression.qat import simulated
-from mobilenets.compression.scheme import Scheme, in_pairs
+from mobilenets.compression.scheme import Scheme
 from mobilenets.data.loader import EvaluationBatches
 from mobilenets.deployment.calibrate import calibrate, calibration_images
 from mobilenets.deployment.latency import interleaved
 from mobilenets.deployment.onnx_file import write_onnx
-from mobilenets.deployment.targets import Writer
+from mobilenets.deployment.targets import TARGETS, Variant, Writer
 from mobilenets.deployment.worker import Worker
 from mobilenets.files import write_json
 from mobilenets.models.operations import Graph
@@ -65,19 +73,17 @@ def openvino_file(graph: Graph, path: Path, scheme: Scheme) -> Path:
 def files(writer: Writer, place: Path) -> dict[tuple[str, str], Path]:
     """Runtime and form -> the file."""
     found = {}
-    for bits in ("7 bits", "8 bits"):
-        for runtime, (graph, scheme) in (("onnxruntime", writer.integer), ("openvino", writer.whole_integer)):
-            scheme = in_pairs(graph, scheme) if bits == "7 bits" else replace(scheme, paired=frozenset())
-            path = place / f"{bits[0]}{'.xml' if runtime == 'openvino' else '.onnx'}"
-            if runtime == "openvino":
-                found[runtime, bits] = openvino_file(graph, path.with_stem(f"openvino{bits[0]}"), scheme)
-            else:
-                write_onnx(graph, path, scheme=scheme)
-                found[runtime, bits] = path
+    for target in ("onnx", "openvino"):  # as they ship
+        kind = TARGETS[target]
+        found[kind.runtime, "7 bits"] = writer.write(Variant(target, "int8", batch=kind.batch), place)
     graph, scheme = writer.integer
-    write_onnx(graph, place / "unsigned.onnx", scheme=scheme)
-    unsigned(place / "unsigned.onnx")
-    return found | {("onnxruntime", "8 bits, unsigned"): place / "unsigned.onnx"}
+    for form in ("8 bits", "8 bits, unsigned"):
+        found["onnxruntime", form] = place / f"{form}.onnx"
+        write_onnx(graph, found["onnxruntime", form], scheme=scheme)
+    unsigned(found["onnxruntime", "8 bits, unsigned"])
+    graph, scheme = writer.whole_integer
+    found["openvino", "8 bits"] = openvino_file(graph, place / "eight.xml", replace(scheme, paired=frozenset()))
+    return found
 
 
 def measure(directory: Path, place: Path) -> dict[str, Any]:
