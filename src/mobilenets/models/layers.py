@@ -147,10 +147,10 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
             return self._convolved(inputs, self.strides[0], self.padding, self.dilation_rate[0])
         if not training or self.padding != "same" or self.dilation_rate[0] > 1:
             return super().call(inputs)
-        plain, height = super().call, ops.shape(inputs)[1]
-        if isinstance(height, int):
-            return self._padded_first(inputs) if height < self.kernel_size[0] else plain(inputs)
-        return ops.cond(height < self.kernel_size[0], lambda: self._padded_first(inputs), lambda: plain(inputs))
+        height = inputs.shape[1]  # None where images of several sizes come in
+        if height is None or height < self.kernel_size[0]:
+            return self._padded_first(inputs)
+        return super().call(inputs)
 
     def _padded_first(self, inputs: Any) -> Any:
         margins = [_margins(side, self.kernel_size[0], self.strides[0]) for side in ops.shape(inputs)[1:3]]

@@ -1,5 +1,6 @@
 """What remains to be done when the weights of several widths and resolutions are trained: statistics, and measuring."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ def calibrate(
     for index, (alpha, size) in enumerate(members):
         if progress:
             progress("widths and resolutions", index, len(members))
+        gc.collect()  # steps that were traced, in training and for the network before, are kept by cycles
         model = elastic.model
         if (alpha, size) != elastic.widest:
             model = calibrated(elastic, (alpha, size), kind, settings)
