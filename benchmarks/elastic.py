@@ -2,9 +2,10 @@
 
     # five and a half hours on one core; the result in results/elastic.json
     python benchmarks/elastic.py --runs runs/elastic
-    # fewer and harder images, an hour and a half; results/elastic_stamps.json
-    python benchmarks/elastic.py --runs runs/elastic --data stamps --sizes 48,64,80,96 --epochs 40 --batch 32 \
+    # fewer and harder images, an hour and three quarters; results/elastic_stamps.json
+    python benchmarks/elastic.py --runs runs/elastic --data stamps --sizes 64,80,96,112 --epochs 40 --batch 32 \
         --memory "" --result benchmarks/results/elastic_stamps.json
+    # the same with a size below 64 pixels, where the stem keeps stride 1: --sizes 48,64,80,96 in elastic_stamps_48.json
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
@@ -12,6 +13,8 @@ as `train --budget` does it. Seconds are those of training, and of measuring all
 the other networks would take alone follows from their multiply-accumulates by the line through the six. What --runs
 holds already is not trained again; what was stopped goes on from its last epoch. ``step`` tells the seconds of a step
 of training for all, and of one of each alone, in turns: their ratio, which other work on the machine changes little.
+--alone takes the accuracies of the six from an earlier result of the same schedule, where only what trains them all has
+changed; as those seconds are another machine's, the share of time is then reckoned from the steps alone.
 
 ``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
 all widths and resolutions of --memory, and for the widest at the largest resolution alone.
@@ -19,6 +22,7 @@ all widths and resolutions of --memory, and for the widest at the largest resolu
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import tempfile
 import time
@@ -36,7 +40,7 @@ from mobilenets.files import write_json
 from mobilenets.models import keras
 from mobilenets.models.builder import classifier, logits_model
 from mobilenets.selection.extract import extract
-from mobilenets.selection.further import further
+from mobilenets.selection.further import TUNED, further
 from mobilenets.training import checkpoint
 from mobilenets.training.classify import train
 from mobilenets.training.elastic import Sandwich, Widest, turns
@@ -61,10 +65,27 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.data, self.table = options, load(options.data), network(options.net)
+        self.earlier = json.loads(options.alone.read_text()) if options.alone else {}
+        if self.earlier and any(self.earlier[key] != value for key, value in self.schedule().items()):
+            raise SystemExit(f"{options.alone}: is of another schedule: give a result of {self.schedule()}")
 
     def place(self, name: str, seed: int) -> Path:
         """The directory of a model."""
         return self.options.runs / f"{self.options.data}_{self.options.net}_{self.options.epochs}_{name}_{seed}"
+
+    def alone(self, alpha: float, size: int, settings: Settings) -> tuple[float, float | None]:
+        """Accuracy of one network trained alone, and the seconds that took here, if it was trained here."""
+        if self.earlier:
+            rows = next(seed["rows"] for seed in self.earlier["seeds"] if seed["seed"] == settings.seed)
+            row = next(row for row in rows if (row["width_multiplier"], row["resolution"]) == (alpha, size))
+            return row["alone"], None
+        card = self.train(f"{alpha:g}_{size}", alpha, size, settings)
+        return card["metrics"]["accuracy"], card["training"]["seconds"]
+
+    def schedule(self) -> dict[str, Any]:
+        """What a result says of how its networks were trained."""
+        options = self.options
+        return {"network": options.net, "data": options.data, "epochs": options.epochs, "batch_size": options.batch}
 
     def settings(self, seed: int) -> Settings:
         """Of every training from random weights."""
@@ -90,7 +111,7 @@ class Bench:
         found = {(row["width_multiplier"], row["resolution"]): row["accuracy"] for row in card["elastic"]["members"]}
         rows = []
         for alpha, size in chosen(alphas, sizes):
-            alone = self.train(f"{alpha:g}_{size}", alpha, size, settings)
+            alone, alone_seconds = self.alone(alpha, size, settings)
             cut = self.options.runs / "extracted"
             extract(directory, cut, alpha, size, overwrite=True)
             more, teacher = further(settings, self.data, directory, (alpha, size))
@@ -100,11 +121,11 @@ class Bench:
                     "width_multiplier": alpha,
                     "resolution": size,
                     "macs": self.macs(alpha, size),
-                    "alone": alone["metrics"]["accuracy"],
+                    "alone": alone,
                     "elastic": found[alpha, size],
                     "tuned": tuned["metrics"]["accuracy"],
                     "tuned_epochs": more.epochs,
-                    "alone_seconds": alone["training"]["seconds"],
+                    "alone_seconds": alone_seconds,
                     "tuned_seconds": tuned["training"]["seconds"],
                 }
             )
@@ -191,28 +212,43 @@ def in_turns(bench: Bench, alphas: list[float], sizes: list[int], rounds: int = 
     }
 
 
-def summary(seeds: list[dict[str, Any]], macs: list[int]) -> dict[str, Any]:
+def _tau(one: np.ndarray, other: np.ndarray) -> float:
+    return round(float(kendalltau(one, other).statistic), 3)
+
+
+def summary(seeds: list[dict[str, Any]], macs: list[int], steps: dict[str, Any]) -> dict[str, Any]:
     """The goals' numbers, of the means over the seeds."""
     rows = [row for seed in seeds for row in seed["rows"]]
-    mean = {
-        key: np.mean([[row[key] for row in seed["rows"]] for seed in seeds], axis=0)
-        for key in ("alone", "elastic", "tuned")
+    found = {
+        key: np.array([[row[key] for row in seed["rows"]] for seed in seeds]) for key in ("alone", "elastic", "tuned")
     }
-    slope, start = np.polyfit([row["macs"] for row in rows], [row["alone_seconds"] for row in rows], 1)
-    every = float(sum(start + slope * count for count in macs))
-    elastic = float(np.mean([seed["elastic_seconds"] for seed in seeds]))
-    tuned = max(row["tuned_seconds"] for row in rows)
+    mean = {key: values.mean(axis=0) for key, values in found.items()}
+    if any(row["alone_seconds"] is None for row in rows):  # by steps: the widest takes longest to train further
+        widest = steps["steps_alone"][-1] / sum(steps["steps_alone"])
+        times = {"share_of_time": round(steps["ratio"] + TUNED * widest, 3)}
+    else:
+        slope, start = np.polyfit([row["macs"] for row in rows], [row["alone_seconds"] for row in rows], 1)
+        every = float(sum(start + slope * count for count in macs))
+        elastic = float(np.mean([seed["elastic_seconds"] for seed in seeds]))
+        tuned = max(row["tuned_seconds"] for row in rows)
+        times = {
+            "seconds_all_alone": round(every, 1),
+            "seconds_elastic": round(elastic, 1),
+            "seconds_tuning_at_most": round(tuned, 1),
+            "share_of_time": round((elastic + tuned) / every, 3),
+        }
     off = {key: (100 * (mean[key] - mean["alone"])).round(2).tolist() for key in ("elastic", "tuned")}
+    error = {key: 100 * (found[key] - found["alone"]).std(ddof=1) / found[key].size ** 0.5 for key in off}
+    pairs = itertools.combinations(found["alone"], 2)
     return {
         "elastic_minus_alone_points": off["elastic"],
         "tuned_minus_alone_points": off["tuned"],
         "mean_elastic_minus_alone": round(float(np.mean(off["elastic"])), 2),
         "mean_tuned_minus_alone": round(float(np.mean(off["tuned"])), 2),
-        "kendall_tau": round(float(kendalltau(mean["elastic"], mean["alone"]).statistic), 3),
-        "seconds_all_alone": round(every, 1),
-        "seconds_elastic": round(elastic, 1),
-        "seconds_tuning_at_most": round(tuned, 1),
-        "share_of_time": round((elastic + tuned) / every, 3),
+        "standard_errors": [round(float(error[key]), 2) for key in off],
+        "kendall_tau": _tau(mean["elastic"], mean["alone"]),
+        "kendall_tau_alone_between_seeds": [_tau(*pair) for pair in pairs],
+        **times,
     }
 
 
@@ -227,6 +263,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--memory", default="0.25,0.5,0.75,1@64,80,96,128", help="widths and sizes; nothing for none")
+    parser.add_argument("--alone", type=Path, help="an earlier result, to take from it what was trained alone")
     parser.add_argument("--result", type=Path, default=RESULTS / "elastic.json")
     options = parser.parse_args()
     alphas = sorted(map(float, options.alphas.split(",")))
@@ -245,11 +282,9 @@ def main() -> None:
         result = {
             "benchmark": "elastic",
             "measured": now(),
-            "network": options.net,
-            "data": options.data,
-            "epochs": options.epochs,
-            "batch_size": options.batch,
-            "summary": summary(seeds, macs),
+            **bench.schedule(),
+            "alone_measured": bench.earlier.get("alone_measured", bench.earlier.get("measured", now())),
+            "summary": summary(seeds, macs, steps),
             "memory": taken,
             "step": steps,
             "seeds": seeds,
