@@ -11,6 +11,7 @@ from mobilenets import architectures
 from mobilenets.errors import UserError
 from mobilenets.models import keras
 from mobilenets.models.checkpoints import read, tensors_of
+from mobilenets.training.ported import _read_names
 
 V3_SMALL = architectures.network("v3_small")
 ARRAYS = {"conv.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bn.num_batches_tracked": np.array(7)}
@@ -165,3 +166,22 @@ def test_the_classes_of_a_ported_model_can_be_named(small, tmp_path, cli):
     assert status == 2
     assert "names 1 classes, but the weights tell 10 apart" in err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffcat\r\nhu\u0308hner\r\n".encode(),  # as Windows saves it, and letters as macOS writes them
+        "cat\nhühner\n\n".encode(),
+        "  cat \n\nhu\u0308hner".encode(),
+    ],
+)
+def test_a_list_of_classes_is_read_as_names_of_folders_are(tmp_path, text):
+    (tmp_path / "names.txt").write_bytes(text)
+    assert _read_names(tmp_path / "names.txt") == ["cat", "h\u00fchner"]
+
+
+def test_classes_that_look_alike_are_one(tmp_path):
+    (tmp_path / "names.txt").write_text("hu\u0308hner\nh\u00fchner\n", encoding="utf-8")
+    with pytest.raises(UserError, match="a class name stands twice"):
+        _read_names(tmp_path / "names.txt")

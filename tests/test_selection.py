@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from exported import card_of, elastic_run, one_line, short_latency
-from mobilenets.architectures import NETWORKS, V1
 from mobilenets.deployment import verify
 from mobilenets.deployment.machine import cores
 from mobilenets.errors import UserError
 from mobilenets.models import keras
-from mobilenets.selection import budgeted, choose, published, table
+from mobilenets.selection import choose, published, table
 from mobilenets.selection import grid as grids
 from mobilenets.selection.budget import Budget
 from once import once
@@ -287,9 +286,9 @@ def test_published_networks_are_chosen_by_what_is_measured_here(monkeypatch, cli
     assert found["winner"]["accuracy"] == next(row["top1"] for row in known if row["width_multiplier"] == 0.5) / 100
     assert found["considered"] == 4
     assert found["steps"][0]["row"]["width_multiplier"] == 0.75
-    there = {("v1", 0.5, 128, "float32", "litert"): {"latency_ms": 1.0, "memory_bytes": None, "threads": 1}}
+    there = {("v1", 0.5, 128, "float32", "litert"): [{"latency_ms": 1.0, "memory_bytes": None, "threads": 1}]}
     with monkeypatch.context() as patch:
-        patch.setattr(published, "read_device", lambda path: there)
+        patch.setattr(published, "read_all", lambda path: there)
         (note,) = json.loads(cli("choose", "--net", "v1", "--device", "there.json", "--json")[1])["notes"]
     assert "has no measurement of 3 of 4 networks" in note
     assert "mobilenets benchmark v1 --alpha 0.25,0.5,0.75,1 --size 128 --to litert --precision float32" in note
@@ -301,64 +300,3 @@ def test_published_networks_are_chosen_by_what_is_measured_here(monkeypatch, cli
     one_line(cli("choose", "--net", "v1", "--precision", "int8"), "float32")
     one_line(cli("choose", "--net", "v1", "--runtime", "keras"), "measured as files")
     one_line(cli("choose", "--net", "v1", "--threads", 0), "--threads must be from 1")
-
-
-# -- the whole way --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.long
-def test_a_budget_takes_training_the_whole_way_and_goes_on_after_a_stop(tmp_path, cli, monkeypatch):
-    out, counted = tmp_path / "out", []
-    train = budgeted.train
-
-    def stop(data, path, *arguments, **options):
-        counted.append(Path(path).name)
-        if counted == ["elastic", "tuned"]:
-            raise KeyboardInterrupt
-        return train(data, path, *arguments, **options)
-
-    monkeypatch.setitem(NETWORKS, "v1", replace(V1, blocks=V1.blocks[:6]))  # sooner traced
-    monkeypatch.setattr(budgeted, "train", stop)
-    monkeypatch.setattr(budgeted, "Plan", lambda **options: grids.Plan(**options, rounds=1, seconds=0.02))
-    monkeypatch.setattr(budgeted, "LOST", -1.0)  # so that int8 is trained for, whatever it lost
-    words = ("train", "digits", "--alpha", "0.125,0.25", "--size", "16", "--epochs", 3, "--batch-size", 32)
-    words = (*words, "--budget", "size-kb=15", "--out", out, "--json")
-    assert cli(*words)[0] == 130
-    assert not (out / "card.json").exists()
-    one_line(cli(*words), "holds an unfinished run", "--resume")
-    one_line(cli(*words[:-1], "--resume", "--lr", 0.5), "learning_rate = None, not 0.5")
-    one_line(cli(*words[:-1], "--resume", "--metric", "f1"), "metric = accuracy, not f1")
-    status, text, err = cli(*words, "--resume")
-    assert status == 0, err
-    assert counted == ["elastic", "tuned", "tuned"]
-    card = json.loads(text)
-    (entry,) = card["artifacts"]
-    assert (card["width_multiplier"], entry["precision"]) == (0.125, "int8")  # nothing else has 15 kB
-    assert entry["bytes"] <= 15e3
-    stages = {stage["stage"]: stage["accuracy"] for stage in card["chosen"]["stages"]}
-    assert set(stages) == {"extracted", "tuned", "integers"}
-    tuned = card_of(out / "stages" / "tuned")["training"]  # which learns from the widest
-    assert (tuned["teacher"], tuned["epochs"]) == (str(out / "stages" / "elastic"), 1)
-    assert entry["metrics"]["accuracy"] == pytest.approx(max(stages.values()), abs=1e-6)
-    assert json.loads(cli("evaluate", out / entry["file"], "--json")[1]) == entry["metrics"]
-    assert "Pareto fronts" in (out / "stages" / "elastic" / "grid" / "report.html").read_text()
-    # Another budget needs no training.
-    status, _, err = cli("choose", out / "stages" / "elastic", "--latency-ms", 1e4)
-    assert status == 0, err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--budget", "fast"), "--budget must be of"),
-        (("--budget", "latency-ms=5", "--alpha", 1, "--size", 32), "several widths or sizes"),
-        (("--budget", "latency-ms=5", "--ema"), "--ema is for one width"),
-        (("--budget", "latency-ms=5", "--teacher", "x"), "leave them out with --budget"),
-        (("--budget", "latency-ms=5", "--weights", "nowhere.keras"), "nowhere.keras"),
-        (("--budget", "latency-ms=5", "--runtime", "keras"), "--runtime keras: networks are measured as files"),
-        (("--metric", "f1"), "what --budget is about"),
-    ],
-)
-def test_what_a_budget_cannot_have_is_one_line(words, message, cli, tmp_path):
-    one_line(cli("train", "digits", *words, "--out", tmp_path / "out", "--json"), message)
-    assert not (tmp_path / "out").exists()

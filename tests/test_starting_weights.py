@@ -236,6 +236,15 @@ def test_published_weights_are_fetched_and_remembered(applications, monkeypatch)
         published.imagenet_model(network, 0.75, 64)
 
 
+def test_published_weights_have_no_card(applications, monkeypatch, tmp_path):
+    (tmp_path / "card.json").write_text("{}")  # of something else that lies in the working directory
+    monkeypatch.chdir(tmp_path)
+    network = architectures.network("v3_small")
+    assert as_trained(network, "imagenet", 0.75) is network
+    model = classifier(network, (64, 64, 3), 4, 0.75)
+    assert not start_from(model, "imagenet", ("a", "b", "c", "d"), network, 0.75)
+
+
 def test_what_is_not_published_is_told(applications):
     for name, alpha, words in (
         ("v3_small", 0.5, "only at --alpha 0.75, 1"),

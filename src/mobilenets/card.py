@@ -33,6 +33,7 @@ FORMAT = 1  # of card.json; raised when an older tool could no longer read it
 MODEL, CARD, HISTORY, EXPORT = "model.keras", "card.json", "history.csv", "export"
 GRID, CHOSEN = "grid", "chosen"  # where its networks were measured, and the one that fits a budget
 STAGES = "stages"  # what stands behind a model that was trained to a budget
+RUN = f"{STAGES}/config.json"  # how such a run was begun
 ELASTIC = "elastic.npz"  # where several widths or resolutions were trained: the statistics of every network
 _FILES = (MODEL, CARD, HISTORY, ELASTIC, "report.html")  # of a model, which go where it is replaced
 _FOLDERS = ("pictures", EXPORT, GRID, CHOSEN, STAGES, "tensorboard")
@@ -105,12 +106,12 @@ def read_classifier(directory: Path | str, verb: str) -> dict[str, Any]:
 
 
 def require_apart(out: Path, **read: Path | str | None) -> None:
-    """Checks that nothing which is read lies in a directory whose model is to be replaced.
+    """Checks that nothing which is read lies where a model is to be written.
 
     Args:
         out: the directory.
-        read: by the option that names it, or ``model`` or ``file``, what is read; None, and what is no path, is left
-            out.
+        read: by the option that names it, or ``model``, ``file`` or ``data``, what is read; None, and what is no path,
+            is left out.
 
     Raises:
         UserError: something does.
@@ -120,8 +121,26 @@ def require_apart(out: Path, **read: Path | str | None) -> None:
             continue
         inside = Path(path).resolve().relative_to(out.resolve()).parts
         if not inside or inside[0] in (*_FILES, *_FOLDERS):
-            what = f"the {option}" if option in ("model", "file") else f"--{option}"
+            what = f"the {option}" if option in ("model", "file", "data") else f"--{option}"
             raise UserError(f"--out {out}: what is read, {what} {path}, would be replaced; name another directory")
+
+
+def require_new(out: Path) -> None:
+    """Checks that a directory holds no model, no run that was not finished, and no file of a name that models use.
+
+    Raises:
+        UserError: it does.
+    """
+    if (out / CARD).exists():
+        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    if (out / RUN).is_file():
+        raise UserError(
+            f"{out}: holds an unfinished run to a budget; go on with --budget and --resume, or start again with "
+            "--overwrite"
+        )
+    for name in _FILES:
+        if (out / name).exists():
+            raise UserError(f"{out}: already holds {name}; choose another --out, or replace it with --overwrite")
 
 
 def clear(directory: Path) -> None:
@@ -132,13 +151,15 @@ def clear(directory: Path) -> None:
     Raises:
         UserError: the directory cannot be written, or is a file.
     """
-    ours = any((directory / name).is_file() for name in (CARD, HISTORY))
+    folders = (STAGES,) if (directory / RUN).is_file() else ()
+    if any((directory / name).is_file() for name in (CARD, HISTORY)):
+        folders = _FOLDERS
     for name in _FILES:
         try:
             (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise explain(error, directory) from error
-    for name in _FOLDERS if ours else ():
+    for name in folders:
         shutil.rmtree(directory / name, ignore_errors=True)
 
 

@@ -55,10 +55,10 @@ def grid(
     from mobilenets.selection.grid_report import render
 
     plan = Plan(
-        alphas=options.several(alpha, "--alpha", float) if alpha else None,
-        sizes=options.several(size, "--size", int) if size else None,
-        targets=options.words(to) if to else None,
-        precisions=options.words(precision),
+        alphas=None if alpha is None else options.several(alpha, "--alpha", float),
+        sizes=None if size is None else options.several(size, "--size", int),
+        targets=None if to is None else options.words(to, "--to"),
+        precisions=options.words(precision, "--precision"),
         threads=threads,
         rounds=rounds,
         seconds=seconds,
@@ -130,7 +130,8 @@ def choose(
         from mobilenets.selection.published import choose_published
 
         with display.stages() as update:
-            found = choose_published(options.words(net), budget, threads=threads, device=device, report=update)
+            names = options.words(net, "--net")
+            found = choose_published(names, budget, threads=threads, device=device, report=update)
     else:
         if threads is not None:
             raise UserError("--threads goes with --net: a RUN is measured by `mobilenets grid --threads`")

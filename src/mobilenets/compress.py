@@ -29,7 +29,7 @@ from mobilenets.models import keras
 from mobilenets.models.graph import graph_of
 from mobilenets.models.saving import load_model, save_model
 from mobilenets.training import checkpoint
-from mobilenets.training.classify import prepare
+from mobilenets.training.classify import make_room, prepare
 from mobilenets.training.distill import load_teacher, require_teacher
 from mobilenets.training.kinds import Classifiers, Kind, kind_of
 from mobilenets.training.settings import USUAL_IMAGES, Settings
@@ -222,7 +222,10 @@ def compress(
     if unknown:
         raise UserError(f"--keep-float {unknown[0]}: this model computes no such layer in integers, but {some(layers)}")
     images = calibration_images(card, data, size)
-    state = prepare(out, config, resume, overwrite)  # last, for it may remove what ``out`` holds
+    cards.require_apart(out, data=data.source)
+    state = prepare(out, config, resume, overwrite)
+    if overwrite and not resume:
+        make_room(out)
     stages = Stages(out, state, kind, quiet)
     work = Work(model, table, alpha, kind.head, [])
     quantization = None

@@ -4,8 +4,8 @@ Each stage leaves the model that it begins with in ``stages/``, so that an inter
 """
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mobilenets.compression.qat import train_quantized
 from mobilenets.compression.quantization import Quantization
 from mobilenets.compression.repair import Labelled, repair
 from mobilenets.deployment.calibrate import observe
-from mobilenets.errors import UserError
+from mobilenets.errors import TrainingStopped, UserError
 from mobilenets.files import write_json
 from mobilenets.models import keras
 from mobilenets.models.saving import load_model, save_model
@@ -103,7 +103,7 @@ class Stages:
         self._number, self._history = 0, []
         self._reached = state.config.get("stage")
         if self._reached is None:  # a fresh run; an older one may have been killed before its first epoch
-            shutil.rmtree(out / STAGES, ignore_errors=True)
+            self.done()
 
     def prune(self, work: Work, pruning: Pruning, settings: Settings, images: list[np.ndarray]) -> None:
         """Removes channels in steps and trains what is left, the same number of epochs after each.
@@ -213,8 +213,17 @@ class Stages:
             logs.write_history(self._out / HISTORY, rows)
 
     def done(self) -> None:
-        """Removes what was kept for a run that is interrupted."""
-        shutil.rmtree(self._out / STAGES, ignore_errors=True)
+        """Removes what was kept for a run that is interrupted; others may have files of their own there."""
+        with suppress(OSError):
+            for path in list((self._out / STAGES).iterdir()):
+                if path.stem.isdecimal() and path.suffix in (".keras", ".json"):
+                    path.unlink()
+            (self._out / STAGES).rmdir()
+
+    def _kept(self, number: int) -> tuple[Path, Path]:
+        """The files of a stage: the model that it begins with, and what is known of it."""
+        start = self._out / STAGES / f"{number}.keras"
+        return start, start.with_suffix(".json")
 
     def _stage(
         self,
@@ -227,8 +236,7 @@ class Stages:
         ``begin`` changes the model and gives an entry, which is kept for a run that goes on; ``train`` reads it.
         """
         number, self._number = self._number, self._number + 1
-        start = self._out / STAGES / f"{number}.keras"
-        about = start.with_suffix(".json")
+        start, about = self._kept(number)
         reached = -1 if self._reached is None else self._reached
         history: list[dict[str, float]] = []
         if number <= reached:
@@ -251,7 +259,9 @@ class Stages:
             self.say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
             result = train(state, entry)
             if result.failed:
-                raise UserError(f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed")
+                raise TrainingStopped(
+                    f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed"
+                )
             entry |= {
                 "epochs": result.state.epoch,
                 "seconds": round(result.state.seconds, 1),

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from mobilenets.display import console, millions, table
 from mobilenets.evaluation.chosen import STAGES, TITLES, metrics_of
 from mobilenets.evaluation.report import RUNTIMES
@@ -21,10 +23,10 @@ def show_grid(found: dict[str, Any]) -> None:
             result.add_section()
         first, before = row["runtime"] != before, row["runtime"]
         result.add_row(
-            RUNTIMES.get(row["runtime"], row["runtime"]) if first else "",
+            _runtime(row) if first else "",
             f"{row['width_multiplier']:g}",
             str(row["resolution"]),
-            row["precision"],
+            escape(row["precision"]),
             f"{score(row):.2%}",
             f"{row['latency_ms']:.3g} ms",
             f"{row['file_bytes'] / 1e3:,.0f} kB",
@@ -70,10 +72,10 @@ def show_chosen(found: dict[str, Any]) -> None:
         memory = row["memory_bytes"]
         result.add_row(
             what,
-            *((row["network"].replace("_", "-"),) if published else ()),
+            *((escape(row["network"].replace("_", "-")),) if published else ()),
             f"{row['width_multiplier']:g}",
             str(row["resolution"]),
-            *(() if published else (row["precision"], RUNTIMES.get(row["runtime"], row["runtime"]))),
+            *(() if published else (escape(row["precision"]), _runtime(row))),
             f"{row[key]:.1%}" if published else f"{row[key]:.2%}",
             f"{row['latency_ms']:.3g} ms",
             f"{row['file_bytes'] / 1e3:,.0f} kB",
@@ -92,6 +94,11 @@ def show_chosen(found: dict[str, Any]) -> None:
         limit = LIMITS[step["limit"]]
         add(f"{limit.tell(step['needs'])} buys", step["row"])
     console().print(result)
+
+
+def _runtime(row: dict[str, Any]) -> str:
+    # A grid from elsewhere may name anything, which a table would take for its own markup.
+    return escape(RUNTIMES.get(row["runtime"], row["runtime"]))
 
 
 def _threads(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""The exceptions that speak to the user."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     Its text is one line: what is wrong, where, and what to do. The command line prints it as it is and exits
     with status 2; in Python it is an ordinary ``ValueError``.
     """
+
+
+class TrainingStopped(UserError):
+    """The loss stopped being a number."""

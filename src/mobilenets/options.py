@@ -83,15 +83,31 @@ def command() -> str:
     return shlex.join(["mobilenets", *sys.argv[1:]])
 
 
-def words(text: str) -> list[str]:
-    """Words between commas, each once."""
+def words(text: str, option: str | None = None) -> list[str]:
+    """Words between commas, each once.
+
+    Args:
+        text: as typed.
+        option: that must name something; without one an empty text names nothing, and may.
+
+    Raises:
+        UserError: there is nothing between the commas, or in what an option must name.
+    """
+    found = _split(text)
+    if not found and (option or text.strip()):
+        # Taken for an option that nobody gave, it would ask for everything.
+        raise UserError(f"{option or 'a list'} must name something between its commas, not {text!r}; or leave it out")
+    return found
+
+
+def _split(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def numbers(text: str, option: str, kind: type) -> list[Any]:
     """Numbers between commas."""
     try:
-        found = [kind(word) for word in words(text)]
+        found = [kind(word) for word in _split(text)]
     except ValueError:
         raise UserError(f"{option} must be numbers between commas, not {text!r}") from None
     if not found:

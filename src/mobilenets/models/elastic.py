@@ -296,7 +296,7 @@ def load_members(card: dict[str, Any], directory: Path) -> list[Member]:
     """
     try:
         return [(float(entry["width_multiplier"]), int(entry["resolution"])) for entry in card["elastic"]["members"]]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):  # int of an infinite number
         raise UserError(f"{directory / cards.CARD}: damaged, elastic must list widths and resolutions") from None
 
 
@@ -314,6 +314,9 @@ def _load_statistics(path: Path, members: list[Member]) -> Statistics:
                 start = f"{alpha:g}@{size}/"
                 count = sum(name.startswith(start) for name in names)
                 found[alpha, size] = [arrays[f"{start}{index}"] for index in range(count)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({error}); train the network again") from None
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise whatever the damaged part made them stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: damaged ({reason}); train the network again") from None
     return found

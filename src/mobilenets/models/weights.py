@@ -22,10 +22,18 @@ def as_trained(network: Network, path: Path | str, width_multiplier: float, head
     Raises:
         UserError: the card beside them is damaged.
     """
-    directory = Path(path) if Path(path).is_dir() else Path(path).parent
-    if str(path) == IMAGENET or not (directory / CARD).is_file():
+    directory = _directory(path)
+    if directory is None:
         return network
     return cards.as_trained(network, read_card(directory), directory, width_multiplier, head)
+
+
+def _directory(path: Path | str) -> Path | None:
+    """Where the card of weights lies; None where they have none, as those that are fetched."""
+    if str(path) == IMAGENET:
+        return None
+    directory = Path(path) if Path(path).is_dir() else Path(path).parent
+    return directory if (directory / CARD).is_file() else None
 
 
 def start_from(
@@ -53,10 +61,9 @@ def start_from(
         source = imagenet_model(network, width_multiplier, model.input_shape[1])
     else:
         source = load_model(Path(path))
-    path = Path(path)
     found = {layer.name: layer for layer in source.layers if layer.weights}
-    directory = path if path.is_dir() else path.parent
-    same_classes = not (directory / CARD).is_file() or tuple(read_card(directory)["classes"]) == classes
+    directory = _directory(path)
+    same_classes = directory is None or tuple(read_card(directory)["classes"]) == classes
     copied_head, dense = False, len(model.output_shape) > 2  # a detector or a segmenter
     for layer in model.layers:
         if not layer.weights:

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ from mobilenets.models.tasks import classes_of
 from mobilenets.selection import table
 
 ROUNDS, SECONDS = 5, 0.2
+Skip = Callable[[Variant, UserError], None]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A file in a process of its own; ``computed`` as `write_quicker` says it."""
+
+    variant: Variant
+    path: Path
+    computed: str
+    worker: Worker
 
 
 class Bench:
@@ -65,8 +77,8 @@ class Bench:
     def __enter__(self) -> "Bench":
         with ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            path = Writer(self._elastic.model).write(self._reference, place)
-            self._worker = stack.enter_context(self._load(path, self._reference))
+            self._path = Writer(self._elastic.model).write(self._reference, place)
+            self._worker = stack.enter_context(self._load(self._path, self._reference))
             self._stack = stack.pop_all()
         return self
 
@@ -101,51 +113,74 @@ class Bench:
         about = {"width_multiplier": alpha, "resolution": size}
         network, head, classes = self._elastic.network, self._elastic.head, classes_of(self._elastic.model)
         totals = cost(layers_of(network, head, (size, size, 3), classes, alpha))
+        counts = {"macs": totals.macs, "params": totals.params}
         writer = None if file else self._writer(member, any(variant.precision == "int8" for variant in wanted))
         rows, skipped = [], []
+
+        def skip(variant: Variant, error: UserError) -> None:
+            skipped.append(about | _kind(variant) | {"reason": str(error)})
+
         with ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            loaded: list[tuple[Variant, Path, str, Worker]] = []
+            loaded: list[_Loaded] = []
             for variant in wanted:
                 try:
                     path, computed = (file, "") if file else write_quicker(writer, variant, place, self._threads)
                     worker = stack.enter_context(self._load(path, variant))
                     worker.times(1, 0)
-                    loaded.append((variant, path, computed, worker))
+                    loaded.append(_Loaded(variant, path, computed, worker))
                 except UserError as error:
-                    skipped.append(about | _kind(variant) | {"reason": str(error)})
-            workers = [self._worker, *(worker for *_, worker in loaded)]
-            turns = interleaved(workers, [1] * len(workers), self._rounds, self._seconds)
-            reference = [np.mean(times) for times in turns[0]]
-            for (variant, path, computed, worker), rounds in zip(loaded, turns[1:], strict=True):
-                ratios = [np.mean(times) / other for times, other in zip(rounds, reference, strict=True)]
-                # Before the evaluation, whose batches would count as well.
-                memory = added(worker.memory())
+                    skip(variant, error)
+            for one, (rounds, reference) in self._timed(loaded, skip):
                 try:
-                    metrics = self._evaluate(path, worker, size)
+                    rows.append(about | self._row(one, size, counts, rounds, reference))
                 except UserError as error:
-                    skipped.append(about | _kind(variant) | {"reason": str(error)})
-                    continue
-                rows.append(
-                    about
-                    | _kind(variant)
-                    | {
-                        "threads": self._threads,
-                        **metrics,
-                        "ratio": round(float(np.median(ratios)), 5),
-                        "ratio_least": round(float(min(ratios)), 5),
-                        "ratio_most": round(float(max(ratios)), 5),
-                        "reference_ms": round(float(np.median(reference)), 5),
-                        "file_bytes": sum(part.stat().st_size for part in parts_of(path)),
-                        "memory_bytes": memory,
-                        "macs": totals.macs,
-                        "params": totals.params,
-                        **({"computed": computed} if computed else {}),
-                        "measured": cards.now(),
-                    }
-                )
+                    skip(one.variant, error)
         self._count += 1
         return rows, skipped
+
+    def _timed(self, loaded: list[_Loaded], skip: Skip) -> list[tuple[_Loaded, tuple[list, list]]]:
+        """Times files in turns with the reference; gives the rounds of each, and those of the reference.
+
+        The system ends processes where memory is short. Those files are skipped, and the others timed anew. If it was
+        the reference's, half of the files make room for it.
+        """
+        left = list(loaded)
+        while left:
+            try:
+                if _fault(self._worker):
+                    self._worker = self._stack.enter_context(self._load(self._path, self._reference))
+                workers = [self._worker, *(one.worker for one in left)]
+                reference, *turns = interleaved(workers, [1] * len(workers), self._rounds, self._seconds)
+                return [(one, (rounds, reference)) for one, rounds in zip(left, turns, strict=True)]
+            except UserError as error:
+                faults = [(one, fault) for one in left if (fault := _fault(one.worker))]
+                for one, fault in faults or [(one, error) for one in left[len(left) // 2 :]]:
+                    # What was said first tells more: of a process that gave no answer, that we ended it.
+                    skip(one.variant, error if str(error).startswith(f"{one.worker.path}: ") else fault)
+                    one.worker.close()
+                    left.remove(one)
+        return []
+
+    def _row(self, one: _Loaded, size: int, counts: dict[str, int], rounds: list, reference: list) -> table.Row:
+        means = [np.mean(times) for times in reference]
+        ratios = [np.mean(times) / other for times, other in zip(rounds, means, strict=True)]
+        # Before the evaluation, whose batches would count as well.
+        memory = added(one.worker.memory())
+        return {
+            **_kind(one.variant),
+            "threads": self._threads,
+            **self._evaluate(one.path, one.worker, size),
+            "ratio": round(float(np.median(ratios)), 5),
+            "ratio_least": round(float(min(ratios)), 5),
+            "ratio_most": round(float(max(ratios)), 5),
+            "reference_ms": round(float(np.median(means)), 5),
+            "file_bytes": sum(part.stat().st_size for part in parts_of(one.path)),
+            "memory_bytes": memory,
+            **counts,
+            **({"computed": one.computed} if one.computed else {}),
+            "measured": cards.now(),
+        }
 
     def _writer(self, member: Member, integer: bool) -> Writer:
         return Writer(self._elastic.extract(member), self._calibration(member[1]) if integer else ())
@@ -154,6 +189,15 @@ class Bench:
         judge = self._judges(size)
         found = table.columns(judge.run(checked(judge, path, worker))[1])
         return {name: round(value, 6) for name, value in found.items()}
+
+
+def _fault(worker: Worker) -> UserError | None:
+    """What keeps a file from being run, if anything does."""
+    try:
+        worker.times(1, 0)
+    except UserError as error:
+        return error
+    return None
 
 
 def _kind(variant: Variant) -> dict[str, str]:

@@ -2,21 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
 from mobilenets.architectures import AnyHead, Network, said_of
-from mobilenets.compress import Options, compress
+from mobilenets.compress import QAT_RATE, Options, compress
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.masks import MaskData
 from mobilenets.deployment.export import export
 from mobilenets.deployment.targets import target_of
-from mobilenets.errors import UserError
+from mobilenets.errors import TrainingStopped, UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import write_json
 from mobilenets.selection.budget import SLACK, Budget, Choice, named, pick
@@ -27,16 +26,17 @@ from mobilenets.selection.grid import Plan, again, grid
 from mobilenets.selection.grid_report import render
 from mobilenets.selection.table import Row, columns, key_of
 from mobilenets.training import checkpoint
-from mobilenets.training.classify import require_elastic, train
+from mobilenets.training.classify import make_room, require_elastic, train
 from mobilenets.training.dense import train_dense
 from mobilenets.training.kinds import dense
 from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 LOST = 0.002  # of the metric, between float32 and int8, from which on int8 is trained for
 INTEGER = 0.1  # of the epochs, in which that is done
+INTEGER_TARGETS = ("litert", "onnx", "openvino")  # a SavedModel computes in float32, whatever its weights are
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 SEVENTHS = (4, 5, 6, 7)  # of the largest side: 128, 160, 192 and 224, as in the papers
-CONFIG, CHOICE = "config.json", "choice.json"
+CHOICE = "choice.json"
 Say = Callable[[str], None]
 Report = Callable[[str, int, int], None]
 
@@ -97,8 +97,9 @@ def train_to_budget(
     require_elastic(network, settings, sizes, head)
     budget = budget.about(cards.task_with(head))
     plan = _plan(budget, head)
-    stages = _Stages(out / cards.STAGES)
-    stages.begin(
+    cards.require_apart(out, data=data.source, weights=weights)
+    stages = _Stages(
+        out,
         {
             "network": network.name,
             **said_of(head),
@@ -117,22 +118,24 @@ def train_to_budget(
     say(f"1/4  training {network.title} at {members} widths and resolutions")
     elastic = stages.path("elastic")
     if not stages.done("elastic"):
-        with stages.unless_begun("elastic"):
-            grid_of = (list(width_multipliers), list(sizes))
-            run = _training(head)
-            run(data, elastic, network, *grid_of, settings, weights=weights, **stages.state("elastic"), **common)
+        grid_of = (list(width_multipliers), list(sizes))
+        options = {"weights": weights, "starting": stages.start} | stages.state("elastic") | common
+        _training(head)(data, elastic, network, *grid_of, settings, **options)
     say("2/4  measuring every one of them as a file")
     known = grid(elastic, plan, report=report)
     render(elastic / cards.GRID)
     notes: list[str] = []
-    choice = stages.choice(known, budget) or _settle(elastic, known, budget, notes, report)
+    choice = stages.choice(known, budget, notes) or _settle(elastic, known, budget, notes, report)
     row = choice.winner
-    stages.keep(row)
+    stages.keep(row, notes)
     say(f"3/4  training {named(row)} alone")
     found = [_as_extracted(stages, elastic, row, command)]
-    found.append(_tuned(stages, data, network, head, row, settings, bool(weights), common))
-    if row["precision"] == "int8" and found[-1].lost(budget) > LOST:
-        found.append(_integers(stages, row, settings, quiet, command))
+    try:
+        found.append(_tuned(stages, data, network, head, row, settings, bool(weights), common))
+        if row["precision"] == "int8" and row["target"] in INTEGER_TARGETS and found[-1].lost(budget) > LOST:
+            found.append(_integers(stages, row, settings, quiet, command))
+    except TrainingStopped as error:  # what there is already fits
+        notes.append(f"training the chosen network further failed: {error}")
     best = max(found, key=lambda stage: stage.value(budget))
     say(f"4/4  writing the best of {len(found)} files")
     file = _assemble(best.directory, out)
@@ -185,38 +188,46 @@ def _settle(elastic: Path, known: dict[str, Any], budget: Budget, notes: list[st
 
 
 class _Stages:
-    """The directories behind a run, and which of them are finished."""
+    """The directories behind a run, and which of them are finished.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory, self._resume = directory, False
+    Args:
+        out: the model directory that the run ends in.
+        config: what the run must go on with once it was begun.
+        resume: go on with the run that ``out`` holds.
+        overwrite: replace the model or the run that ``out`` holds.
 
-    def begin(self, config: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Makes sure that nothing is overwritten unasked, and that a run goes on with what it began with.
+    Raises:
+        UserError: there is a model or another run, or nothing to resume.
+    """
 
-        Raises:
-            UserError: there is a model or another run, or nothing to resume.
-        """
-        path, out = self._directory / CONFIG, self._directory.parent
-        finished = (out / cards.CARD).is_file()
+    def __init__(self, out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        self._out, self._config, self._resume, self._overwrite = out, config, resume, overwrite
+        self._directory = out / cards.STAGES
         if resume:
-            if not path.is_file():
-                raise UserError(f"{out}: nothing to resume, no run with a budget was begun there")
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                checkpoint.require_same(stored, config, out)
-            except (OSError, ValueError, AttributeError) as error:
-                raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
-        elif overwrite:
-            cards.require_apart(out, weights=config["weights"])
-            cards.clear(out)
-            if path.is_file():  # of a run that was not finished
-                shutil.rmtree(self._directory)
-        elif finished:
-            raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
-        elif path.is_file():
-            raise UserError(f"{out}: holds an unfinished run; go on with --resume, or start again with --overwrite")
-        self._resume = resume
-        write_json(path, config)
+            self._require_same()
+        elif not overwrite:
+            cards.require_new(out)
+            if (out / checkpoint.FILE).is_file():
+                raise UserError(
+                    f"{out}: holds an unfinished run without a budget; go on with --resume and no --budget, or start "
+                    "again with --overwrite"
+                )
+
+    def _require_same(self) -> None:
+        path = self._out / cards.RUN
+        if not path.is_file():
+            raise UserError(f"{self._out}: nothing to resume, no run with a budget was begun there")
+        try:
+            stored = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
+        checkpoint.require_same(stored, self._config, self._out)
+
+    def start(self) -> None:
+        """Makes room for the run and writes down how it began, when nothing speaks against its training any more."""
+        if self._overwrite:
+            make_room(self._out)
+        write_json(self._out / cards.RUN, self._config)
 
     def path(self, name: str) -> Path:
         """Where a stage stands."""
@@ -231,33 +242,27 @@ class _Stages:
         resume = self._resume and self._begun(name)
         return {"resume": resume, "overwrite": not resume}
 
-    @contextmanager
-    def unless_begun(self, name: str) -> Iterator[None]:
-        """Leaves nothing behind where the first stage was refused before it began."""
-        try:
-            yield
-        except UserError:
-            if not self._begun(name) and not (self.path(name) / cards.CARD).is_file():
-                shutil.rmtree(self._directory)
-                with suppress(OSError):  # there may be something else of the user's
-                    self._directory.parent.rmdir()
-            raise
+    def keep(self, row: Row, notes: list[str]) -> None:
+        """Remembers what was chosen, and why: measured again, it might be another."""
+        write_json(self._directory / CHOICE, {"file": key_of(row), "notes": notes})
 
-    def keep(self, row: Row) -> None:
-        """Remembers what was chosen: measured again, it might be another."""
-        write_json(self._directory / CHOICE, {"file": key_of(row)})
-
-    def choice(self, known: dict[str, Any], budget: Budget) -> Choice | None:
-        """What was chosen before the run was stopped; None where nothing was."""
+    def choice(self, known: dict[str, Any], budget: Budget, notes: list[str]) -> Choice | None:
+        """What was chosen before the run was stopped, whose notes are added; None where nothing was."""
         path = self._directory / CHOICE
         if not self._resume or not path.is_file():
             return None
         try:
-            wanted = tuple(json.loads(path.read_text(encoding="utf-8"))["file"])
-            winner = next(row for row in known["rows"] if key_of(row) == wanted)
-        except (OSError, ValueError, TypeError, KeyError, StopIteration):
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            wanted, told = tuple(stored["file"]), [str(note) for note in stored["notes"]]
+            rows = list(known["rows"])
+            choice = pick(rows, budget)
+            while key_of(choice.winner) != wanted:  # measured again, it broke the budget
+                rows.remove(choice.winner)
+                choice = pick(rows, budget)
+        except (OSError, ValueError, TypeError, KeyError):  # UserError among them: nothing is left to pick
             return None
-        return replace(pick(known["rows"], budget), winner=winner, shares=budget.shares(winner))
+        notes += told
+        return choice
 
     def _begun(self, name: str) -> bool:
         return (self.path(name) / checkpoint.FILE).is_file()
@@ -320,7 +325,8 @@ def _tuned(
 def _integers(stages: _Stages, row: Row, settings: Settings, quiet: bool, command: str) -> _Stage:
     path, epochs = stages.path("integers"), max(1, round(INTEGER * settings.epochs))
     if not stages.done("integers"):
-        options, settings = Options(int8="qat", targets=[row["target"]], max_drop=100), shorter(settings, epochs)
+        options, rate = Options(int8="qat", targets=[row["target"]], max_drop=100), settings.learning_rate
+        settings = replace(shorter(settings, epochs), learning_rate=rate and rate * QAT_RATE)
         compress(
             stages.path("tuned"), path, options, settings, quiet=quiet, command=command, **stages.state("integers")
         )
@@ -328,12 +334,14 @@ def _integers(stages: _Stages, row: Row, settings: Settings, quiet: bool, comman
 
 
 def _assemble(stage: Path, out: Path) -> Path:
-    """Copies a stage's model directory to where the user wants it; returns the path of its file."""
+    """Copies a stage's model directory to where the user wants it; returns the path of its file.
+
+    Nothing else that may stand there is removed.
+    """
     for name in (cards.MODEL, cards.HISTORY, "pictures", cards.EXPORT):
         source, target = stage / name, out / name
         if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, dirs_exist_ok=True)
         elif source.is_file():
             shutil.copy2(source, target)
     card = cards.read_card(stage)

@@ -8,6 +8,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.deployment.export import export
 from mobilenets.deployment.machine import fingerprint
+from mobilenets.deployment.targets import variants
 from mobilenets.errors import UserError
 from mobilenets.evaluation.chosen import METRICS
 from mobilenets.evaluation.evaluate import publish
@@ -59,15 +60,15 @@ def choose(
             no classifier: of others no table tells what they take elsewhere.
     """
     directory = Path(directory)
-    known = read_grid(directory, grid)
-    if device is not None and (task := known.get("task", cards.CLASSIFY)) != cards.CLASSIFY:
-        raise UserError(f"--device {device}: such tables are of classifiers, and {directory} is there to {task}")
     if out is None:
         out, overwrite = directory / cards.CHOSEN, True
     out = Path(out)
-    cards.require_apart(out, model=directory, device=device)
-    if (out / cards.CARD).exists() and not overwrite:
-        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    cards.require_apart(out, model=directory, device=device, grid=grid)
+    if not overwrite:
+        cards.require_new(out)
+    known = read_grid(directory, grid)
+    if device is not None and (task := known.get("task", cards.CLASSIFY)) != cards.CLASSIFY:
+        raise UserError(f"--device {device}: such tables are of classifiers, and {directory} is there to {task}")
     notes = incomplete(directory, known)
     if device is not None:
         choice, left = on_device(known, Path(device), budget)
@@ -181,8 +182,9 @@ def write_chosen(
     """Extracts the network of a row, exports the file, and says in the card why; returns the file's path.
 
     Raises:
-        UserError: ``out`` cannot be used.
+        UserError: ``out`` cannot be used, or no such file can be written here.
     """
+    variants([row["target"]], [row["precision"]])  # what cannot be written here fails before anything is replaced
     extract(directory, out, row["width_multiplier"], row["resolution"], overwrite=overwrite, command=command)
     # It was chosen by what the file itself gets right; how much that is below the Keras model is told.
     (entry,) = export(out, [row["target"]], [row["precision"]], max_drop=100, threads=row["threads"])

@@ -27,6 +27,11 @@ def read_device(path: Path) -> dict[Key, Row]:
     Raises:
         UserError: it is missing, damaged, or no such table.
     """
+    return {key: rows[0] for key, rows in read_all(path).items()}
+
+
+def read_all(path: Path) -> dict[Key, list[Row]]:
+    """The same with every number of threads, the fastest first; raises as `read_device`."""
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 20} MiB; this is no table of `mobilenets benchmark`")
@@ -36,23 +41,22 @@ def read_device(path: Path) -> dict[Key, Row]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is no table of `mobilenets benchmark --out` ({error})") from None
-    result: dict[Key, Row] = {}
+    result: dict[Key, list[Row]] = {}
     for row in rows if isinstance(rows, list) else []:
         if not isinstance(row, dict) or row.get("batch") != 1 or not _sane(row):
             continue
-        key = _key(row["network"], row)
-        if key not in result or row["median_ms"] < result[key]["latency_ms"]:
-            memory = row.get("memory_bytes")
-            result[key] = {
-                "latency_ms": row["median_ms"],
-                "memory_bytes": memory if is_number(memory) else None,
-                "threads": row["threads"],
-            }
+        memory = row.get("memory_bytes")
+        measured = {
+            "latency_ms": row["median_ms"],
+            "memory_bytes": memory if is_number(memory) else None,
+            "threads": row["threads"],
+        }
+        result.setdefault(_key(row["network"], row), []).append(measured)
     if not result:
         raise UserError(
             f"{path}: holds no latency of one image of a network of ours; measure with `mobilenets benchmark`"
         )
-    return result
+    return {key: sorted(rows, key=lambda row: row["latency_ms"]) for key, rows in result.items()}
 
 
 def _key(network: str, row: Row) -> Key:

@@ -42,13 +42,13 @@ def extract(
         UserError: ``directory`` is no such model, there is no such network in it, or ``out`` cannot be used.
     """
     directory, out = Path(directory), Path(out)
-    cards.require_apart(out, model=directory)
     elastic, card = load_elastic(directory), cards.read_card(directory)
+    cards.require_apart(out, model=directory, data=card.get("data", {}).get("source"))
     alpha = elastic.widest[0] if width_multiplier is None else width_multiplier
     member = (float(alpha), elastic.widest[1] if size is None else size)
     _require_inside(member, elastic.members, directory)
-    if (out / cards.CARD).exists() and not overwrite:
-        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    if not overwrite:
+        cards.require_new(out)
     kind = kind_of(card)
     model = _model(elastic, member, card, kind, directory)
     made = cards.begin(elastic.network, *member, card["classes"], command, head=elastic.head) | {

@@ -1,6 +1,7 @@
 """``mobilenets grid``: every width and resolution of one training, measured as the files that would ship."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mobilenets.deployment.machine import cores, fingerprint
 from mobilenets.deployment.subjects import writable
 from mobilenets.deployment.targets import TARGETS, Variant, variants
 from mobilenets.errors import UserError
+from mobilenets.evaluation.formats import is_number
 from mobilenets.files import sha256
 from mobilenets.models.elastic import Member, load_elastic
 from mobilenets.selection import table
@@ -97,7 +99,8 @@ def grid(
     The accuracy, a detector's AP or a segmenter's mIoU is that of the file on the evaluation images; its latency comes
     from turns with one reference, the widest network's float32 file, so that a machine that slows down meanwhile slows
     both. What has been measured is kept, network by network: the same call goes on where an earlier one stopped, and
-    one for other widths, precisions or runtimes adds to it. What could not be measured is tried again.
+    one for other widths, precisions or runtimes adds to it, also while the first one runs. What could not be measured
+    is tried again.
 
     Args:
         directory: what ``mobilenets train`` made of several widths or resolutions.
@@ -112,10 +115,10 @@ def grid(
 
     Raises:
         UserError: ``directory`` is no such model, its data cannot be had, something asked for does not exist, or what
-            was measured before is of another model, machine or number of threads.
+            was measured before is of another model, machine or number of threads; or ``out`` holds a model.
     """
     directory, plan = Path(directory), plan or Plan()
-    out = directory / cards.GRID if out is None else Path(out)
+    out = _place(directory, out)
     card = cards.read_card(directory)
     wanted = plan.files(card["task"] == cards.DETECT)
     elastic = load_elastic(directory)
@@ -130,21 +133,79 @@ def grid(
         (member, [each for each in wanted if (*member, each.precision, each.target) not in done]) for member in members
     ]
     todo = [(member, missing) for member, missing in todo if missing]
-    # What could not be measured may have wanted memory that there is now.
-    tried = {(*member, each.precision, each.target) for member, missing in todo for each in missing}
-    kept["skipped"] = [entry for entry in kept["skipped"] if table.key_of(entry) not in tried]
+    rows, skipped = [], []  # of this call
     if todo:
-        with Bench(elastic, card, data, threads, kept["reference"]["target"], plan.rounds, plan.seconds) as bench:
+        bench = Bench(elastic, card, data, threads, kept["reference"]["target"], plan.rounds, plan.seconds)
+        with _begun(kept, out) as first, bench:
             for index, (member, missing) in enumerate(todo):
                 if report:
                     report(bench.outlook(member, len(todo) - index), len(members) - len(todo) + index, len(members))
-                rows, skipped = bench.measure(member, missing)
-                kept["rows"] += rows
-                kept["skipped"] += skipped
+                found = bench.measure(member, missing)
+                rows, skipped = rows + found[0], skipped + found[1]
+                forget = overwrite and not first and index == 0
+                kept = _added(kept if forget else _now(kept, out), rows, skipped)
                 table.write(kept, out)
     if not kept["rows"]:
-        raise UserError(f"{directory}: nothing could be measured; {kept['skipped'][0]['reason']}")
+        raise UserError(f"{directory}: nothing could be measured; {skipped[0]['reason'] if skipped else 'no network'}")
     return kept
+
+
+def _place(directory: Path, out: Path | str | None) -> Path:
+    """Where a grid goes."""
+    usual = directory / cards.GRID
+    out = usual if out is None else Path(out)
+    if out.resolve() != usual.resolve() and (out / cards.CARD).exists():
+        raise UserError(f"--out {out}: holds a model, and its report would be replaced; name another directory")
+    return out
+
+
+@contextmanager
+def _begun(kept: dict[str, Any], out: Path) -> Iterator[bool]:
+    """Writes a grid without measurements, where there is none; gives whether there was none.
+
+    It says what files are timed in turns with: who begins to measure others meanwhile has to take the same.
+    """
+    path = out / table.GRID
+    first = not path.is_file()
+    if first:
+        table.write(kept, out)
+    try:
+        yield first
+    except BaseException:
+        if first:
+            with suppress(UserError, OSError):
+                known = table.read(path)
+                if not known["rows"] and not known["skipped"]:
+                    path.unlink()
+        raise
+
+
+def _now(kept: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A grid as its file has it by now: another process may have added to it."""
+    path = out / table.GRID
+    if not path.is_file():
+        return kept
+    now = _go_on(path, kept)
+    if now["reference"]["target"] != kept["reference"]["target"]:
+        raise UserError(
+            f"{path}: another process began it anew meanwhile, and times in turns with a file for "
+            f"{now['reference']['target']}; run the same again to add to it"
+        )
+    return now
+
+
+def _added(kept: dict[str, Any], rows: list[table.Row], skipped: list[dict[str, Any]]) -> dict[str, Any]:
+    """A grid with what was measured here, which counts more than what others measured of the same."""
+    mine = {table.key_of(entry) for entry in (*rows, *skipped)}
+    measured = {table.key_of(row) for row in rows}
+    # A file that could not be run here may have been run by another process.
+    others = [row for row in kept["rows"] if table.key_of(row) not in measured]
+    known = {table.key_of(row) for row in others}
+    return kept | {
+        "rows": others + rows,
+        "skipped": [entry for entry in kept["skipped"] if table.key_of(entry) not in mine | known]
+        + [entry for entry in skipped if table.key_of(entry) not in known],
+    }
 
 
 def again(directory: Path | str, known: dict[str, Any], row: table.Row, file: Path | None = None) -> table.Row:
@@ -160,12 +221,13 @@ def again(directory: Path | str, known: dict[str, Any], row: table.Row, file: Pa
         The row with what was measured now.
 
     Raises:
-        UserError: the file cannot be written or run any more.
+        UserError: the file cannot be written or run any more, or the grid is damaged.
     """
     directory = Path(directory)
+    target = _reference(known, directory)
     elastic, card = load_elastic(directory), cards.read_card(directory)
     wanted = variants([row["target"]], [row["precision"]], detector=card["task"] == cards.DETECT)
-    target, data = known["reference"]["target"], kind_of(card).data
+    data = kind_of(card).data
     with Bench(elastic, card, data, row["threads"], target, seconds=2 * SECONDS) as bench:
         rows, skipped = bench.measure((row["width_multiplier"], row["resolution"]), wanted, file)
     if skipped:
@@ -228,13 +290,18 @@ def _go_on(path: Path, new: dict[str, Any]) -> dict[str, Any]:
                 "or keep it with --out"
             )
     kept = [entry for entry in known["skipped"] if isinstance(entry, dict) and _names(entry)]
-    if known["reference"].get("target") not in TARGETS:
-        raise UserError(f"{path}: damaged, it does not say what was timed in turns; {table.ANEW}")
+    _reference(known, path)
     return new | {"rows": known["rows"], "skipped": kept, "reference": known["reference"]}
 
 
+def _reference(known: dict[str, Any], where: Path) -> str:
+    """The target of the file that all others were timed in turns with."""
+    target = known["reference"].get("target")
+    if not isinstance(target, str) or target not in TARGETS:
+        raise UserError(f"{where}: damaged, the grid does not say what was timed in turns; {table.ANEW}")
+    return target
+
+
 def _names(entry: dict[str, Any]) -> bool:
-    try:
-        return bool(table.key_of(entry))
-    except (KeyError, TypeError, ValueError):
-        return False
+    numbers, words = ("width_multiplier", "resolution"), ("precision", "target", "reason")
+    return all(is_number(entry.get(key)) for key in numbers) and all(isinstance(entry.get(key), str) for key in words)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenets.architectures import network
+from mobilenets.architectures import NETWORKS, network
 from mobilenets.compare import published
 from mobilenets.deployment.benchmark import Plan, timed
 from mobilenets.deployment.latency import check_turns
@@ -15,7 +15,7 @@ from mobilenets.deployment.targets import target_of, variants
 from mobilenets.errors import UserError
 from mobilenets.selection.budget import Budget, pick
 from mobilenets.selection.choose import Report, tell
-from mobilenets.selection.devices import read_device
+from mobilenets.selection.devices import read_all
 from mobilenets.selection.table import Row
 
 PLAN = Plan(rounds=3, seconds=0.1)  # there are some fifty networks
@@ -35,9 +35,9 @@ def choose_published(
     Their files have random weights, which are as fast as trained ones.
 
     Args:
-        names: of networks, or of families such as ``v3``.
+        names: of networks, or of families such as ``v3``; what is a network's own name means that one alone.
         budget: by accuracy; without a runtime, files of LiteRT are measured.
-        threads: None takes every core.
+        threads: None takes every core; of ``device``, the number that is the fastest.
         device: a table that ``mobilenets benchmark --out`` wrote on another machine, with 1,000 classes.
         report: see `mobilenets.selection.choose.choose`.
 
@@ -46,7 +46,7 @@ def choose_published(
         published the accuracy.
 
     Raises:
-        UserError: there is no such network, or nothing fits.
+        UserError: there is no such network, or nothing fits; or ``device`` has none of them with so many threads.
     """
     if budget.metric not in (None, "accuracy"):
         raise UserError(f"--metric {budget.metric}: only the accuracy of these networks was published")
@@ -55,15 +55,17 @@ def choose_published(
     wanted = _wanted(names)
     runtime = budget.runtime or "litert"
     target, notes = target_of(runtime), []
-    check_turns(PLAN.rounds, PLAN.seconds, [threads])
     if device is not None:
-        rows = _elsewhere(wanted, Path(device), target, runtime)
+        rows = _elsewhere(wanted, Path(device), target, runtime, threads)
         machine = str(device)
         if len(rows) < len(wanted):
-            left = f"{device}: has no measurement of {len(wanted) - len(rows)} of {len(wanted)} networks, left out; "
-            notes.append(f"{left}measure them there with `{_command(wanted, target)}`")
+            asked = "" if threads is None else f" with --threads {threads}"
+            left = f"{device}: has no measurement of {len(wanted) - len(rows)} of {len(wanted)} networks{asked}"
+            notes.append(f"{left}, left out; measure them there with `{_command(wanted, target, threads)}`")
     else:
-        rows = _here(wanted, target, threads or cores(), report or (lambda *_: None))
+        check_turns(PLAN.rounds, PLAN.seconds, [threads])
+        rows, skipped = _here(wanted, target, threads or cores(), report or (lambda *_: None))
+        notes += [f"left out {entry['file']}: {entry['reason']}" for entry in skipped]
         machine = fingerprint()["processor"]
     choice = pick(rows, budget)
     known = {"images": 50_000, "identity": {"processor": machine}}
@@ -77,10 +79,13 @@ def _place(row: Row) -> tuple[str, float, int]:
 
 def _wanted(names: Sequence[str]) -> list[dict[str, Any]]:
     """The published results of networks and families."""
+    if not names:
+        raise UserError("--net must name at least one network or family, as v1,v2,v3,v4")
     rows, found = published(), []
     for name in names:
         key = name.replace("-", "_").lower()
-        mine = [row for row in rows if row["network"] == key or row["network"].startswith(f"{key}_")]
+        family = None if key in NETWORKS else f"{key}_"  # v3_large is none, although there is v3_large_minimalistic
+        mine = [row for row in rows if row["network"] == key or (family and row["network"].startswith(family))]
         if not mine:
             network(name)  # which says what there is
             raise UserError(
@@ -109,7 +114,10 @@ def _row(published: dict[str, Any], measured: dict[str, Any], target: str, runti
     }
 
 
-def _here(wanted: list[dict[str, Any]], target: str, threads: int, report: Report) -> list[Row]:
+def _here(
+    wanted: list[dict[str, Any]], target: str, threads: int, report: Report
+) -> tuple[list[Row], list[dict[str, str]]]:
+    """Rows of networks that are measured on this machine, and what could not be."""
     (variant,) = variants([target], [PRECISION])
     with tempfile.TemporaryDirectory() as temporary:
         subjects = []
@@ -121,28 +129,38 @@ def _here(wanted: list[dict[str, Any]], target: str, threads: int, report: Repor
     if not rows:
         raise UserError(f"nothing could be measured; {skipped[0]['reason']}")
     by_place = {_place(row): row for row in wanted}
-    return [
+    found = [
         _row(by_place[_place(row)], row | {"latency_ms": row["median_ms"]}, target, row["runtime"], row["file_bytes"])
         for row in rows
     ]
+    return found, skipped
 
 
-def _elsewhere(wanted: list[dict[str, Any]], device: Path, target: str, runtime: str) -> list[Row]:
-    there, rows = read_device(device), []
+def _elsewhere(wanted: list[dict[str, Any]], device: Path, target: str, runtime: str, threads: int | None) -> list[Row]:
+    """Rows of networks that a table has, with so many threads, or with the number that is the fastest."""
+    there, rows, counts = read_all(device), [], set()
     for row in wanted:
-        measured = there.get((*_place(row), PRECISION, runtime))
-        if measured:
+        measured = there.get((*_place(row), PRECISION, runtime), [])
+        counts |= {each["threads"] for each in measured}
+        suited = [each for each in measured if threads in (None, each["threads"])]
+        if suited:
             # Nearly all of a file is its weights, four bytes each.
-            rows.append(_row(row, measured, target, runtime, 4 * row["params"]))
+            rows.append(_row(row, suited[0], target, runtime, 4 * row["params"]))
     if not rows:
+        command = _command(wanted, target, threads)
+        if counts:
+            known = ", ".join(f"{count:g}" for count in sorted(counts))
+            raise UserError(
+                f"--threads {threads}: {device} has these networks with {known} threads alone; "
+                f"name such a number, or run on that machine: {command}"
+            )
         raise UserError(
-            f"{device}: has none of these networks in {PRECISION} for {runtime}; on that machine, run: "
-            f"{_command(wanted, target)}"
+            f"{device}: has none of these networks in {PRECISION} for {runtime}; on that machine, run: {command}"
         )
     return rows
 
 
-def _command(wanted: list[dict[str, Any]], target: str) -> str:
+def _command(wanted: list[dict[str, Any]], target: str, threads: int | None) -> str:
     """What measures all of them, and some more, on another machine."""
     networks, alphas, sizes = (
         ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
@@ -153,4 +171,5 @@ def _command(wanted: list[dict[str, Any]], target: str) -> str:
         )
     )
     chosen = f"--alpha {alphas} --size {sizes} --to {target} --precision {PRECISION}"
+    chosen += "" if threads is None else f" --threads {threads}"
     return f"mobilenets benchmark {networks} {chosen} --out device.json"

@@ -23,6 +23,7 @@ _NUMBERS = (
     *("latency_ms", "file_bytes", "macs", "params", "threads"),
     *("ratio", "ratio_least", "ratio_most", "reference_ms"),
 )
+_INTEGERS = ("resolution", "threads")
 _WORDS = ("precision", "target", "runtime")
 _KNOWN = {
     **{"rows": list, "skipped": list, "identity": dict, "reference": dict},
@@ -34,6 +35,9 @@ Row = dict[str, Any]
 
 def read(path: Path | str) -> dict[str, Any]:
     """Reads and checks a grid's file.
+
+    What the report shows and nothing is computed from, as the machine, ``skipped`` and all of ``reference`` but its
+    latency, may be anything.
 
     Raises:
         UserError: it is missing, damaged or of a newer version.
@@ -62,6 +66,8 @@ def read(path: Path | str) -> dict[str, Any]:
     for number, row in enumerate(grid["rows"]):
         if not isinstance(row, dict) or not _sane(row, task):
             raise UserError(f"{path}: damaged, row {number} makes no sense; {ANEW}")
+        row.setdefault("memory_bytes", None)
+    mark_front(grid["rows"])  # what the file says of it may be missing
     return grid
 
 
@@ -70,8 +76,10 @@ def _sane(row: Row, task: str) -> bool:
         return False
     numbers = [row.get(key) for key in (*_NUMBERS, *METRICS[task].values())]
     memory = row.get("memory_bytes")
-    return all(is_number(value) and value >= 0 for value in (*numbers, 0 if memory is None else memory)) and all(
-        isinstance(row.get(key), str) for key in _WORDS
+    return (
+        all(is_number(value) and value >= 0 for value in (*numbers, 0 if memory is None else memory))
+        and all(isinstance(row[key], int) and row[key] > 0 for key in _INTEGERS)
+        and all(isinstance(row.get(key), str) for key in _WORDS)
     )
 
 

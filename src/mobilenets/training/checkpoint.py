@@ -1,7 +1,6 @@
 """The state of a run after an epoch: one file, replaced whole, from which the run goes on as if never stopped."""
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def load(directory: Path) -> State | None:
                 for part, count in about.pop("count").items()
             }
         return State(**about, **parts)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what zipfile and NumPy raise of damaged files is in no list
         raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from None
 
 
@@ -92,15 +91,18 @@ def require_same(stored: dict[str, Any], wanted: dict[str, Any], directory: Path
         UserError: names the first thing that differs.
     """
     for key, value in wanted.items():
-        if stored.get(key) != value:
-            if key == "fingerprint":
+        was = stored.get(key)
+        if isinstance(value, dict) and isinstance(was, dict):
+            # What is not there is as good as None, so that a later version may know of more.
+            pairs = [(f"{key}: {name}", was.get(name), value.get(name)) for name in was | value]
+        else:
+            pairs = [(key, was, value)]
+        for name, before, now in pairs:
+            if before == now:
+                continue
+            if name == "fingerprint":
                 raise UserError(f"{directory}: the data has changed since this run began; start again with --overwrite")
-            was = stored.get(key)
-            if isinstance(value, dict) and isinstance(was, dict):
-                key, was, value = next(
-                    (f"{key}: {name}", was.get(name), new) for name, new in value.items() if was.get(name) != new
-                )
             raise UserError(
-                f"{directory}: this run was begun with {key} = {was}, not {value}; "
+                f"{directory}: this run was begun with {name} = {before}, not {now}; "
                 "resume with that, or start again with --overwrite"
             )

@@ -1,7 +1,7 @@
 """The whole of ``mobilenets train``: data and settings in, a model directory out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from mobilenets.architectures import SMALL_IMAGE, AnyHead, Network
 from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.masks import MaskData
-from mobilenets.errors import UserError
+from mobilenets.errors import TrainingStopped, UserError
 from mobilenets.evaluation.evaluate import evaluate_model, publish
 from mobilenets.evaluation.inference import predictor
 from mobilenets.models import keras
@@ -46,6 +46,7 @@ def train(
     quiet: bool = False,
     command: str = "",
     data_options: dict[str, Any] | None = None,
+    starting: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Trains a classifier and writes its model directory.
 
@@ -68,6 +69,7 @@ def train(
         quiet: print nothing.
         command: as the user typed it, for the card.
         data_options: ``seed`` and ``val_fraction`` that the data was loaded with.
+        starting: called when everything has been checked, before anything is written or removed.
 
     Returns:
         The card.
@@ -122,6 +124,10 @@ def train(
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)
+    if starting:
+        starting()
+    if overwrite and not resume:
+        make_room(out)
 
     def reporter(epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, quiet)
@@ -186,7 +192,9 @@ def require_epoch(result: Result, settings: Settings, weights: Path | str | None
         UserError: the loss stopped being a number before.
     """
     if result.failed and not result.state.epoch:
-        raise UserError(f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}")
+        raise TrainingStopped(
+            f"training stopped: {result.stopped}; nothing was learned before. {_advice(settings, weights)}"
+        )
 
 
 def finish(out: Path, result: Result, score: str, settings: Settings, weights: Path | str | None) -> None:
@@ -196,7 +204,7 @@ def finish(out: Path, result: Result, score: str, settings: Settings, weights: P
         UserError: the loss stopped being a number.
     """
     if result.failed:
-        raise UserError(
+        raise TrainingStopped(
             f"training stopped: {result.stopped}; {out} holds the model of epoch {result.state.epoch} ({score}). "
             f"{_advice(settings, weights)}"
         )
@@ -210,8 +218,10 @@ def _advice(settings: Settings, weights: Path | str | None) -> str:
 def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> checkpoint.State:
     """The state to begin with, after making sure that nothing is overwritten unasked.
 
+    Nothing is removed yet; see `make_room`.
+
     Raises:
-        UserError: ``out`` holds a model or another run, or nothing to resume.
+        UserError: ``out`` holds a model or another run, what is read, or nothing to resume.
     """
     finished = (out / cards.CARD).exists()
     stored = None if overwrite and not resume else checkpoint.load(out)
@@ -223,13 +233,22 @@ def prepare(out: Path, config: dict[str, Any], resume: bool, overwrite: bool) ->
         return stored
     if not overwrite and stored is not None:
         raise UserError(f"{out}: holds an unfinished run; go on with --resume, or start again with --overwrite")
-    if not overwrite and finished:
-        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    cards.require_apart(out, data=config.get("source"))
     if overwrite:
         cards.require_apart(out, weights=config.get("weights"), teacher=config.get("teacher"))
-        cards.clear(out)
-        checkpoint.remove(out)
+    else:
+        cards.require_new(out)
     return checkpoint.State(config)
+
+
+def make_room(out: Path) -> None:
+    """Removes the model, and the run that was not finished, which are to be replaced.
+
+    Raises:
+        UserError: the directory cannot be written, or is a file.
+    """
+    cards.clear(out)
+    checkpoint.remove(out)
 
 
 def describe(

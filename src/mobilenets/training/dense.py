@@ -1,7 +1,7 @@
 """The whole of ``mobilenets train --task detect`` or ``segment``: data and settings in, a model directory out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mobilenets.models.saving import save_model
 from mobilenets.models.tasks import built
 from mobilenets.models.weights import as_trained, start_from
 from mobilenets.training.calibrated import calibrate
-from mobilenets.training.classify import describe, finish, listed, prepare, require_elastic, require_epoch
+from mobilenets.training.classify import describe, finish, listed, make_room, prepare, require_elastic, require_epoch
 from mobilenets.training.kinds import dense
 from mobilenets.training.loop import resolved
 from mobilenets.training.progress import Reporter
@@ -45,6 +45,7 @@ def train_dense(
     quiet: bool = False,
     command: str = "",
     data_options: dict[str, Any] | None = None,
+    starting: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Trains a detector or a segmenter, whichever the data is for, and writes its model directory.
 
@@ -69,6 +70,7 @@ def train_dense(
         quiet: print nothing.
         command: as the user typed it, for the card.
         data_options: ``seed`` and ``val_fraction`` that the data was loaded with.
+        starting: called when everything has been checked, before anything is written or removed.
 
     Returns:
         The card.
@@ -118,6 +120,10 @@ def train_dense(
     state = prepare(out, config, resume, overwrite)
     if weights and not state.epoch:
         start_from(model, weights, data.classes, network, width_multiplier)
+    if starting:
+        starting()
+    if overwrite and not resume:
+        make_room(out)
 
     def reporter(epochs: int, steps: int) -> Reporter:
         return Reporter(epochs, steps, quiet)

@@ -6,6 +6,7 @@ from typing import Any
 from mobilenets import card as cards
 from mobilenets.architectures import Head, Network, SegmentationHead
 from mobilenets.data.imagenet import class_names
+from mobilenets.data.names import shown
 from mobilenets.errors import UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import sha256
@@ -124,8 +125,8 @@ def _check_normalization(normalization: str | None) -> None:
 
 def _require_free(out: Path, overwrite: bool, path: Path, classes: Path | str | None) -> None:
     cards.require_apart(out, file=path, classes=classes)
-    if (out / cards.CARD).exists() and not overwrite:
-        raise UserError(f"{out}: already holds a model; choose another --out, or replace it with --overwrite")
+    if not overwrite:
+        cards.require_new(out)
 
 
 def _write(model: keras.Model, out: Path, card: dict[str, Any], source: str, path: Path) -> dict[str, Any]:
@@ -140,9 +141,10 @@ def _read_names(path: Path) -> list[str]:
     try:
         if path.stat().st_size > LARGEST_LIST:
             raise UserError(f"{path}: too large for a list of class names")
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
+    names = [shown(line.strip()) for line in lines if line.strip()]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class name stands twice")
     return names
