@@ -1,5 +1,7 @@
 """Folders of images with boxes as YOLO lays them out."""
 
+import time
+
 import pytest
 
 from box_folders import content, put, refused, small, write, yolo
@@ -30,6 +32,15 @@ def test_yolo_with_data_yaml(tmp_path, yaml, layout):
     assert set(map(tuple, content(data, root).values())) == {(("no", (20, 15, 60, 45), False),)}
     assert noted(data, "path: '/content/elsewhere' lies outside the folder") == ("/content" in yaml)
     assert data.problems == ()
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t", " \n"])
+def test_yaml_of_blanks_takes_no_time(tmp_path, blank):
+    root = yolo(tmp_path, "train: images/train\nval: images/val\nnames: [cat, no]")
+    write(root / "other.yaml", blank * 2**15 + "nothing: here")
+    began = time.process_time()
+    assert load_boxes(root).classes == ("cat", "no")
+    assert time.process_time() - began < 2
 
 
 def test_yolo_class_numbers_need_not_be_contiguous(tmp_path):

@@ -1,6 +1,7 @@
 """Videos whose background is cut out."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -41,6 +42,16 @@ def test_the_background_of_each_frame_is_cut_out(trained, clip, cli, tmp_path): 
         assert discs < 30  # JPEG's colours, and no other frame's
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["clip_cut_out"]
     one_line(cli("predict", trained, path, "--cut-out", "--out", tmp_path / "out"), "is there already", "--out")
+
+
+def test_the_longest_name_of_a_video_is_cut(trained, clip, cli, tmp_path):  # noqa: F811
+    path = shutil.copy(clip[0], tmp_path / f"{'ä' * 125}.avi")
+    status, text, err = cli("predict", trained, path, "--cut-out", "--out", tmp_path / "out", "--json")
+    assert status == 0, err
+    (folder,) = (tmp_path / "out").iterdir()
+    assert folder.name == f"{'ä' * 123}_cut_out"
+    assert json.loads(text)["videos"][0]["cut_out"] == str(folder)
+    assert len(list(folder.iterdir())) == 10
 
 
 def test_what_is_wrong_with_a_video_is_one_line(trained, clip, cli, tmp_path):  # noqa: F811

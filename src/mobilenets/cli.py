@@ -12,6 +12,7 @@ from mobilenets.cli_select import choose, extract, grid
 from mobilenets.cli_train import load, load_boxes, load_masks, train
 from mobilenets.cli_use import evaluate, predict, weights
 from mobilenets.errors import UserError
+from mobilenets.given import refuse_others
 from mobilenets.options import (
     Alpha,
     Directory,
@@ -51,6 +52,7 @@ def _options(
 
 @app.command()
 def info(
+    context: typer.Context,
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="v1, v2, v3-large, …, vgg16, resnet50.")] = "v1",
     alpha: Alpha = 1.0,
     rho: Rho = None,
@@ -65,6 +67,7 @@ def info(
     if plot and not compare:
         raise UserError("--plot draws what --compare lists; give both")
     if compare:
+        refuse_others(context, "--compare", ("compare", "plot", "json"))
         return _compare(plot, json)
     from mobilenets import architectures
     from mobilenets.info import describe
@@ -191,7 +194,8 @@ def benchmark(
     alpha: Annotated[str, typer.Option(help="Width multipliers of networks.")] = "1",
     size: Annotated[str | None, typer.Option(help="Their pixels.", show_default="each network's own")] = None,
     to: Annotated[
-        str | None, typer.Option(help="Their files.", show_default="litert, onnx, openvino as installed")
+        str | None,
+        typer.Option(help="Kinds of files.", show_default="all there are; litert, onnx, openvino of networks"),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the files.", show_default="all there are; float32,int8 of networks")
@@ -264,6 +268,7 @@ _RESUMES = dict.fromkeys(("train", "compress"), "; go on from the last epoch wit
 
 def main() -> None:
     """Runs the command line; every mistake of the user's is one line and exit status 2."""
+    _print_everything()
     try:
         # Without its standalone mode, typer hands its own exceptions over instead of drawing a box.
         status = app(standalone_mode=False)
@@ -279,6 +284,13 @@ def main() -> None:
     except OSError as error:  # a path that may not be looked at, or is too long
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _print_everything() -> None:
+    """Lets no file's name, which may be no text at all, stop what is printed once the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:

@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from mobilenets import display, display_files, options
+from mobilenets.given import refuse_others
 from mobilenets.options import Directory, Hint, Json, Seed, Teacher, Teaching, Temperature
 
 
 def compress(
+    context: typer.Context,
     run: Directory,
     out: Annotated[Path, typer.Option(help="Directory to write.", show_default=False)],
     prune: Annotated[float | None, typer.Option(help="Share of the MACs to keep, as 0.5.", show_default="all")] = None,
@@ -47,6 +49,7 @@ def compress(
 ) -> None:
     """Remove channels, train for int8, write files; before and after are measured on files, side by side."""
     if sensitivity:
+        refuse_others(context, "--sensitivity", ("run", "out", "weight_bits", "sensitivity", "json"))
         from mobilenets.compress_sensitivity import sensitivity_of
 
         rows = sensitivity_of(run, out, weight_bits)

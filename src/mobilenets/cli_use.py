@@ -72,17 +72,19 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a model or an exported file: accuracy, precision, recall, F1, confusion matrix, and the report."""
-    from mobilenets.deployment.artifacts import is_file
+    from mobilenets.deployment.artifacts import check_entries, is_file
 
     if is_file(run):
         from mobilenets.deployment.evaluate import evaluate_file
 
         metrics = evaluate_file(run, data, None if runtime == "auto" else runtime)
     else:
+        from mobilenets.card import read_card
         from mobilenets.evaluation.evaluate import evaluate_directory
 
         if runtime not in ("auto", "keras"):
             raise UserError(f"--runtime {runtime}: name the file to run on it, one of {run / 'export'}")
+        check_entries(run, read_card(run))  # the report, which is written last, tells of them
         metrics = evaluate_directory(run, data)
     if json:
         display.json_out(metrics)

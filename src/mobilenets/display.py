@@ -36,8 +36,13 @@ def console() -> Console:
 
 
 def json_out(value: Any) -> None:
-    """Prints one JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Prints one JSON document; in ASCII where it holds what standard output cannot, such as half of a character."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a file's name on Linux is any bytes
+        text = json.dumps(value, indent=2)
+    print(text)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -63,7 +68,8 @@ def mebibytes(value: float) -> str:
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function of (done, total) that moves a bar on standard error, where that is a terminal."""
     out = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    what = TextColumn("{task.description}", markup=False)
+    columns = (what, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -73,7 +79,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Yields a function of (what is being done, done, total) that moves a bar as `progress` does."""
     out = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    what = TextColumn("{task.description}", markup=False)
+    columns = (what, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

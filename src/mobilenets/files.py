@@ -5,12 +5,16 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mobilenets.errors import UserError
+
+LONGEST_NAME = 255  # bytes of a file's name, on every usual file system
+_LONGEST_SUFFIX = 32  # bytes; what is longer is no format that a writer knows
 
 
 @contextmanager
@@ -21,12 +25,14 @@ def writing(path: Path | str) -> Iterator[Path]:
     block raises, so ``path`` holds either its old content or all of its new one.
 
     Raises:
-        UserError: the directory cannot be written, the disk is full, or ``path`` is there and no file.
+        UserError: the directory cannot be written, the disk is full, or ``path`` names no file or something else.
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if not path.name or path.is_dir():
+        raise UserError(f"{path}: is a directory; name a file")
+    if path.exists() and not path.is_file():
         raise UserError(f"{path}: is a device or a pipe, which would be replaced by a file; choose another place")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -39,6 +45,14 @@ def writing(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where its directory could not even be made
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that nothing else has, with the suffix of ``path``; a short one, since that of ``path`` may be the longest
+    that is allowed.
+    """
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
 
 
 def expanded(path: Path | str) -> Path:

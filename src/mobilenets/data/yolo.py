@@ -72,7 +72,8 @@ def _yamls(tree: Tree) -> list[Path]:
                 text = file.read(_YAML_LIMIT)
         except OSError:
             continue
-        if re.search(rb"(?m)^\s*['\"]?names['\"]?\s*:", text) or re.search(rb"(?m)^['\"]?train['\"]?\s*:", text):
+        # Blanks of one line alone: over many empty lines, each of them would be a start to search on from.
+        if re.search(rb"(?m)^(?:[ \t]*['\"]?names|['\"]?train)['\"]?[ \t]*:", text):
             found.append(path)
     return sorted(found, key=lambda path: (len(path.parts), path.stem.lower() != "data", natural_key(path.name)))
 

@@ -17,9 +17,9 @@ from mobilenets.files import sha256
 LABELS = "labels.txt"
 ROUNDING = 1e-3  # that a probability may be below 0 or above 1
 LARGEST_LABELS = 2**24  # bytes
-# What a card says of a file, as far as anything reads it; where a runtime is to be chosen, all but the last two.
-_ENTRY = {"files": dict, "runtime": str, "precision": str, "processor": str, "latency_ms": dict}
-_MEASURED = {"metrics": dict, "comparison": dict}
+# What a card says of a file, as far as anything reads it; a file that is to be run must have all of the first.
+_ENTRY = {"files": dict, "runtime": str, "precision": str, "processor": str, "latency_ms": dict, "input_shape": list}
+_MEASURED = {"metrics": dict, "comparison": dict, "memory": dict}
 _NUMBERS = (("latency_ms", "median"), ("metrics", "accuracy"), ("metrics", "ap"))
 
 
@@ -85,6 +85,9 @@ def _check_entry(directory: Path, entry: dict[str, Any]) -> None:
     wrong = [key for key, kind in (_ENTRY | _MEASURED).items() if not isinstance(known.get(key, kind()), kind)]
     if not wrong:
         wrong = [f"{key}.{inner}" for key, inner in _NUMBERS if not _is_number(known.get(key, {}).get(inner, 0))]
+        shape = known.get("input_shape", [1, 1, 1])
+        wrong += [] if len(shape) == 3 and all(map(_is_count, shape)) else ["input_shape"]
+        wrong += [] if _is_count(known.get("batch", 1)) else ["batch"]
     if wrong:
         raise UserError(
             f"{directory / cards.CARD}: damaged, {' and '.join(wrong)} of {entry['file']} makes no sense; restore the "
@@ -94,6 +97,10 @@ def _check_entry(directory: Path, entry: dict[str, Any]) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def verified(directory: Path, entry: dict[str, Any]) -> Path:
@@ -108,7 +115,7 @@ def verified(directory: Path, entry: dict[str, Any]) -> Path:
         f" --{option} {entry[key]}" for option, key in (("to", "target"), ("precision", "precision")) if entry.get(key)
     )
     again = f"write it again with `mobilenets export {directory}{how}`"
-    missing = [key for key in _ENTRY if entry.get(key) in (None, {})]
+    missing = [key for key in _ENTRY if entry.get(key) in (None, {}, [])]
     if missing or "median" not in entry["latency_ms"]:
         raise UserError(
             f"{directory}: its card is of another version and does not tell {' and '.join(missing or ['latency'])} of "

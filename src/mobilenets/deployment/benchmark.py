@@ -17,11 +17,14 @@ from mobilenets.deployment.partitions import partitions
 from mobilenets.deployment.peak import computed_in, peak_subjects
 from mobilenets.deployment.runtimes import RUNTIMES, require
 from mobilenets.deployment.subjects import CLASSES, Subject, of_directory, of_file, of_networks
-from mobilenets.deployment.targets import LARGEST_BATCH, PRECISIONS
+from mobilenets.deployment.targets import LARGEST_BATCH, PRECISIONS, TARGETS
 from mobilenets.deployment.worker import Worker, added
 from mobilenets.errors import UserError
 from mobilenets.files import write_json, write_text
 
+# Options that choose what is measured, by their names in a plan.
+_OF_NETWORKS = {"--alpha": "alphas", "--size": "sizes", "--classes": "classes"}
+_OF_DIRECTORIES = {"--to": "targets", "--precision": "precisions"}
 LEAST_FREE = 0.2  # share of memory below which no further file is loaded beside the others
 Report = Callable[[str, int, int], None]
 
@@ -33,7 +36,8 @@ class Plan:
     Attributes:
         alphas: width multipliers of bare networks.
         sizes: their pixels; None takes each network's own.
-        targets: their kinds of files; None takes those of LiteRT, ONNX and OpenVINO that can be written here.
+        targets: kinds of files; None takes all of a model directory, and of bare networks those of LiteRT, ONNX and
+            OpenVINO that can be written here.
         precisions: None takes all files of a model directory, and float32 and int8 of bare networks.
         runtimes: None runs each file in its own; otherwise each in all of these that take it.
         threads: numbers of threads; None takes every core.
@@ -62,6 +66,9 @@ class Plan:
             if runtime not in RUNTIMES:
                 raise UserError(f"--runtime must be of {', '.join(RUNTIMES)}, not {runtime!r}")
             require(RUNTIMES[runtime].package)
+        for target in self.targets or []:
+            if target not in TARGETS:
+                raise UserError(f"--to must be of {', '.join(TARGETS)}, not {target!r}")
         for precision in self.precisions or []:
             if precision not in PRECISIONS:
                 raise UserError(f"--precision must be of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -103,8 +110,8 @@ def benchmark(what: str, plan: Plan | None = None, report: Report | None = None)
             plan,
             report,
         )
-    best = _peaks([row for row in rows if row["name"] == "peak"])
-    rows = [row for row in rows if row["name"] != "peak"]
+    best = _peaks([row for row in rows if row.get("peak")])
+    rows = [row for row in rows if not row.get("peak")]
     if not rows:
         raise UserError(f"{what}: nothing could be measured; {skipped[0]['reason']}")
     machine = fingerprint()
@@ -144,9 +151,11 @@ def _subjects(what: str, plan: Plan, temporary: Path) -> list[Subject]:
 def _found(what: str, plan: Plan, temporary: Path) -> list[Subject]:
     path = Path(what)
     if artifacts.is_file(path):
+        _refuse(what, "is one file", plan, _OF_NETWORKS | _OF_DIRECTORIES)
         return of_file(path, plan.runtimes, plan.batches)
     if path.is_dir() or "/" in what:
-        return of_directory(path, plan.runtimes, plan.precisions, plan.batches)
+        _refuse(what, "names no networks", plan, _OF_NETWORKS)
+        return of_directory(path, plan.targets, plan.runtimes, plan.precisions, plan.batches)
     return of_networks(
         [name for name in what.split(",") if name.strip()],
         plan.alphas,
@@ -158,6 +167,19 @@ def _found(what: str, plan: Plan, temporary: Path) -> list[Subject]:
         temporary,
         plan.classes,
     )
+
+
+def _refuse(what: str, why: str, plan: Plan, options: dict[str, str]) -> None:
+    """Checks that options which would change nothing are not given."""
+    usual = Plan()
+    given = [option for option, name in options.items() if _listed(plan, name) != _listed(usual, name)]
+    if given:
+        raise UserError(f"{what}: {why}, so {' and '.join(given)} would change nothing; leave that out")
+
+
+def _listed(plan: Plan, name: str) -> Any:
+    value = getattr(plan, name)
+    return list(value) if isinstance(value, Sequence) else value
 
 
 def _by_kind(subjects: list[Subject]) -> list[Subject]:
@@ -211,7 +233,8 @@ def timed(
                 lambda done, turns: report("measuring", done, turns),
             )
             for (subject, threads, worker), rounds in zip(loaded, times, strict=True):
-                rows.append(_row(subject, threads, worker, rounds) | {"group": group})
+                marked = {"peak": True} if subject.peak else {}
+                rows.append(_row(subject, threads, worker, rounds) | {"group": group} | marked)
     return rows, skipped
 
 

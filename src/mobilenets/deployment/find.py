@@ -9,12 +9,12 @@ from mobilenets import card as cards
 from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_boxes
-from mobilenets.deployment.predict import loaded, model_and_images, require_other_folder, results
+from mobilenets.deployment.pictures import numbered, require_other_folder, require_own_numbered, write
+from mobilenets.deployment.predict import loaded, model_and_images, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.box_pictures import annotate
 from mobilenets.evaluation.detector import in_pixels
 from mobilenets.evaluation.suppression import final_boxes
-from mobilenets.files import writing
 
 UNSURE = 0.5  # the threshold of a detector that nobody measured
 
@@ -32,7 +32,8 @@ def find_objects(
     Args:
         model: a model directory of a detector, or one of its exported files.
         paths: image files, and directories that are searched for images.
-        out: directory for PNG pictures with the boxes drawn; None draws none.
+        out: directory for PNG pictures with the boxes drawn; None draws none. Those of another call are written over,
+            and nothing else.
         runtime: of `RUNTIMES`, or ``auto``: the exported file that is the fastest here, Keras where there is none.
         threshold: least score of what is reported, 0..1; None takes the one with the best F1 on the evaluation set.
         precision: take exported files of this precision alone.
@@ -43,13 +44,15 @@ def find_objects(
         ``skipped``, each with ``file`` and ``reason``.
 
     Raises:
-        UserError: the model or a path is missing, none of the images can be read, or ``out`` is no directory, or one
-            that images are read from.
+        UserError: the model or a path is missing, none of the images can be read, ``out`` is no directory, or one that
+            images are read from, or what is not from here stands where a picture will be.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be from 0 to 1, not {threshold:g}")
     chosen, files = model_and_images(model, paths, runtime, precision)
     require_other_folder(out, files)
+    if out:
+        require_own_numbered(Path(out), files)
     threshold = best_threshold(chosen.card or {}) if threshold is None else threshold
     images, skipped = [], []
     with loaded(chosen, len(files)) as (runs, size, batch):
@@ -68,9 +71,9 @@ def find_objects(
                 continue
             check_boxes(chosen.path, output[None], len(chosen.classes))
             found = in_pixels(final_boxes(output, threshold), np.array([width, height]))
-            picture = Path(out) / f"{len(images):04d}_{path.stem}.png" if out else None
+            picture = Path(out) / numbered(path, len(images)) if out else None
             if picture:
-                _draw(annotate(pixels, found, chosen.classes), picture)
+                write(annotate(pixels, found, chosen.classes), picture)
             images.append(
                 {
                     "file": str(path),
@@ -110,10 +113,3 @@ def best_threshold(card: dict[str, Any]) -> float:
     if not isinstance(found, int | float) or not 0 <= found <= 1:
         raise UserError(f"{cards.CARD}: damaged, threshold must be a score from 0 to 1; give one with --threshold")
     return found
-
-
-def _draw(picture: np.ndarray, path: Path) -> None:
-    from PIL import Image
-
-    with writing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")

@@ -31,7 +31,7 @@ def peak_subjects(directory: Path, precisions: Iterable[str | None]) -> list[Sub
         write_tflite(graph, path, input_dtype="float32", scheme=scheme if precision == "int8" else None)
         # Either runtime takes the file, and which is faster differs by processor.
         for runtime in filter(installed, ("litert", "openvino")):
-            found.append(Subject("peak", path, runtime, precision=precision, macs=MACS))
+            found.append(Subject("peak", path, runtime, precision=precision, macs=MACS, peak=True))
     return found
 
 

@@ -97,21 +97,6 @@ def model_and_images(
     return to_run(model, runtime, precision, count), files
 
 
-def require_other_folder(out: Path | str | None, files: list[Path]) -> None:
-    """Checks that pictures can be written into a directory, over none of the images that are read.
-
-    Raises:
-        UserError: it is a file, or holds some of the images.
-    """
-    if out is None:
-        return
-    place = Path(out)
-    if place.exists() and not place.is_dir():
-        raise UserError(f"--out {out}: is a file; name a directory")
-    if place.resolve() in {parent.resolve() for parent in {path.parent for path in files}}:
-        raise UserError(f"--out {out}: images are read from there, and would be written over; name another directory")
-
-
 def to_run(model: Path | str, runtime: str, precision: str | None, count: Callable[[], int]) -> Artifact:
     """What to run; arguments and errors as for `predict`, and ``count`` says how many images there are.
 
@@ -120,6 +105,8 @@ def to_run(model: Path | str, runtime: str, precision: str | None, count: Callab
     if runtime != "auto" and runtime not in RUNTIMES:
         raise UserError(f"--runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime!r}")
     if artifacts.is_file(model):
+        if precision is not None:
+            raise UserError(f"{model}: is one file, so --precision would change nothing; leave that out")
         chosen = artifacts.find(model)
         chosen = replace(chosen, runtime=chosen.runtime if runtime == "auto" else runtime)
         check_runtime(chosen.path, chosen.runtime)
@@ -133,6 +120,8 @@ def to_run(model: Path | str, runtime: str, precision: str | None, count: Callab
 
 def _choose(directory: Path, card: dict[str, Any], runtime: str, precision: str | None, count: int) -> Artifact:
     """The file of a model directory to run."""
+    if runtime == "keras" and precision not in (None, "float32"):
+        raise UserError(f"{directory}: --runtime keras computes in float32, not in {precision}; leave one of them out")
     entries = [
         entry
         for entry in card.get("artifacts", [])

@@ -12,11 +12,11 @@ from mobilenets.data.images import ImageError, decode, dimensions
 from mobilenets.data.mask_drawing import draw_mask, mask_colour
 from mobilenets.data.masks import has_background
 from mobilenets.data.store import stretched
-from mobilenets.deployment.artifacts import check_maps
-from mobilenets.deployment.predict import Run, loaded, model_and_images, require_other_folder, results
+from mobilenets.deployment.artifacts import Artifact, check_maps
+from mobilenets.deployment.pictures import fitting, require_other_folder, require_own, save, write
+from mobilenets.deployment.predict import Run, loaded, model_and_images, results
 from mobilenets.errors import UserError
 from mobilenets.evaluation.segmenter import class_map
-from mobilenets.files import writing
 
 OVERLAP = 0.25  # share of a tile that the next one shows, too, at least
 
@@ -36,7 +36,8 @@ def segment_images(
         model: a model directory of a segmenter, or one of its exported files.
         paths: image files, and directories that are searched for images.
         out: directory for PNG files: the image with each class tinted, and the map of classes, in a palette; None
-            writes none, but for those that ``cut_out`` asks for, which then go into the working directory.
+            writes none, but for those that ``cut_out`` asks for, which then go into the working directory. Pictures of
+            another call are written over, and nothing else.
         runtime: of `RUNTIMES`, or ``auto``: the exported file that is the fastest here, Keras where there is none.
         precision: take exported files of this precision alone.
         cut_out: write a PNG of each image whose background is transparent, as much as the network takes it for that.
@@ -49,15 +50,19 @@ def segment_images(
 
     Raises:
         UserError: the model or a path is missing, none of the images can be read, there is no background to cut out
-            of, or ``out`` is no directory, or one that images are read from.
+            of, ``out`` is no directory, or one that images are read from, or what is not from here stands where a
+            picture will be; also if what the file gives is no map of classes.
     """
     chosen, files = model_and_images(model, paths, runtime, precision)
     if cut_out and not has_background(tuple(chosen.classes)):
         raise UserError(f"--cut-out: {model} knows no background; its first class must be called so")
     require_other_folder(out, files)
     ends = (["", "_mask"] if out else []) + (["_cut_out"] if cut_out else [])
-    names, images, skipped = _names(files, Path(out or "."), ends), [], []
+    place, images, skipped = Path(out or "."), [], []
+    names = _names(files, place, ends)
+    require_own(place / f"{name}{end}.png" for name in names for end in ends)
     with loaded(chosen, len(files)) as (runs, size, batch):
+        runs = [_checked(run, chosen) for run in runs]
 
         def read(path: Path) -> np.ndarray:
             return stretched(decode(path, 2 * size), size, size)
@@ -76,18 +81,15 @@ def segment_images(
             except ImageError as error:
                 skipped.append({"file": str(path), "reason": str(error)})
                 continue
-            if not tiles:
-                check_maps(chosen.path, output[None], len(chosen.classes))
             found = output if tiles else class_map(output, width, height)
             entry = {"file": str(path), "width": width, "height": height}
             entry |= dict.fromkeys(("picture", "mask", "cut_out"))
             if out:
-                entry["picture"] = _write(draw_mask(pixels, found, chosen.classes), Path(out) / f"{name}.png")
-                entry["mask"] = _write_map(found, chosen.classes, Path(out) / f"{name}_mask.png")
+                entry["picture"] = write(draw_mask(pixels, found, chosen.classes), place / f"{name}.png")
+                entry["mask"] = _write_map(found, chosen.classes, place / f"{name}_mask.png")
             if cut_out:
                 seen = np.where(found == 0, 0, 255).astype(np.uint8) if tiles else opacity(output, width, height)
-                place = Path(out or ".") / f"{name}_cut_out.png"
-                entry["cut_out"] = _write(np.dstack([pixels, seen]), place)
+                entry["cut_out"] = write(np.dstack([pixels, seen]), place / f"{name}_cut_out.png")
             images.append(entry | {"classes": _areas(found, chosen.classes)})
     if not images:
         first = skipped[0]
@@ -99,16 +101,31 @@ def _names(files: list[Path], place: Path, ends: list[str]) -> list[str]:
     """A name for what is written of each file: its own, with a number where that would be written over something.
 
     With one of the ``ends`` behind it, nothing that is written has the name of what is written of another file, or is
-    one of the files.
+    one of the files, or what one of them is a link to. What would be too long for a file system is cut.
     """
-    taken = {path.name.casefold() for path in files if path.parent.resolve() == place.resolve()}
+    whole = place.resolve()
+    read = {path.parent.resolve() / path.name for path in files} | {path.resolve() for path in files}
+    taken = {path.name.casefold() for path in read if path.parent == whole}
+    longest = max(ends, key=len, default="")
     names = []
     for path in files:
-        tries = chain([path.stem], (f"{path.stem}_{number}" for number in count(1)))
+        numbers = chain([""], (f"_{number}" for number in count(1)))
+        tries = (f"{fitting(path.stem, f'{number}{longest}.png')}{number}" for number in numbers)
         name = next(name for name in tries if taken.isdisjoint(f"{name}{end}.png".casefold() for end in ends))
         taken.update(f"{name}{end}.png".casefold() for end in ends)
         names.append(name)
     return names
+
+
+def _checked(run: Run, chosen: Artifact) -> Run:
+    """The same network; what it gives for an image, or for a tile of one, is known to be a map of the classes."""
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        outputs = run(images)
+        check_maps(chosen.path, outputs, len(chosen.classes))
+        return outputs
+
+    return checked
 
 
 def _areas(found: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
@@ -189,12 +206,6 @@ def spans(side: int, size: int) -> list[tuple[int, int, int]]:
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
-def _write(picture: np.ndarray, path: Path) -> str:
-    from PIL import Image
-
-    return _save(Image.fromarray(picture), path)
-
-
 def _write_map(found: np.ndarray, classes: list[str], path: Path) -> str:
     """An indexed PNG, as masks to train on are: the index is the class."""
     from PIL import Image
@@ -202,10 +213,4 @@ def _write_map(found: np.ndarray, classes: list[str], path: Path) -> str:
     picture = Image.fromarray(found, mode="P")
     colours = [mask_colour(index, classes) or (0, 0, 0) for index in range(len(classes))]
     picture.putpalette([value for colour in colours for value in colour])
-    return _save(picture, path)
-
-
-def _save(picture: Any, path: Path) -> str:
-    with writing(path) as temporary:
-        picture.save(temporary, format="PNG")
-    return str(path)
+    return save(picture, path)

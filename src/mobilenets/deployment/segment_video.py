@@ -11,12 +11,14 @@ import numpy as np
 
 from mobilenets.data.images import MAX_PIXELS
 from mobilenets.data.masks import has_background
+from mobilenets.data.names import shown
 from mobilenets.data.store import stretched
 from mobilenets.deployment.artifacts import check_maps
+from mobilenets.deployment.pictures import fitting
 from mobilenets.deployment.predict import loaded, results, to_run
 from mobilenets.deployment.segment import opacity
 from mobilenets.errors import UserError
-from mobilenets.files import explain
+from mobilenets.files import explain, temporary_beside
 from mobilenets.quiet import quiet
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -61,7 +63,7 @@ def cut_out_videos(
     chosen = to_run(model, runtime, precision, lambda: sum(_opened(path)[1]["frames"] for path in paths))
     if not has_background(tuple(chosen.classes)):
         raise UserError(f"--cut-out: {model} knows no background; its first class must be called so")
-    folders = [Path(out or ".") / f"{Path(path).stem}_cut_out" for path in paths]
+    folders = [Path(out or ".") / f"{fitting(Path(path).stem, '_cut_out')}_cut_out" for path in paths]
     for folder in folders:
         if folders.count(folder) > 1:
             raise UserError(f"{folder}: would be made of two videos; give them one after the other, each its --out")
@@ -100,6 +102,10 @@ def _opened(path: Path | str) -> tuple[Any, dict[str, Any]]:
 
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:  # OpenCV would crash the process
+        raise UserError(f"{shown(str(path))}: this name is no UTF-8; a video must be renamed to be read") from None
     before = os.environ.get("OPENCV_FFMPEG_CAPTURE_OPTIONS")
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = _OPTIONS
     try:
@@ -141,7 +147,7 @@ def _frames(capture: Any) -> Iterator[list[np.ndarray]]:
 @contextmanager
 def _making(folder: Path) -> Iterator[Path]:
     """Yields a directory beside ``folder`` that takes its place when the block ends well, and is removed if not."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary = temporary_beside(folder)
     try:
         temporary.mkdir(parents=True)
         yield temporary

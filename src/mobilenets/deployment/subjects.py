@@ -38,6 +38,7 @@ class Subject:
         accuracy: top-1, a detector's AP or a segmenter's mIoU, 0..1, or None where nobody has measured it.
         accuracy_of: what it was measured on.
         score: which of the two: ``top-1`` or ``AP``.
+        peak: whether it tells how fast the machine is at all, see `mobilenets.deployment.peak`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Subject:
     accuracy: float | None = None
     accuracy_of: str | None = None
     score: str = "top-1"
+    peak: bool = False
 
     @property
     def bytes(self) -> int:
@@ -76,12 +78,17 @@ def installed(runtime: str) -> bool:
 
 
 def of_directory(
-    directory: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None, batches: Sequence[int]
+    directory: Path,
+    targets: Sequence[str] | None,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    batches: Sequence[int],
 ) -> list[Subject]:
     """Every exported file of a model directory, and the Keras model.
 
     Args:
         directory: the model directory.
+        targets: kinds of files, and then without the Keras model; None takes all.
         runtimes: None runs each file in its own, and the model in Keras.
         precisions: None takes all.
         batches: images a call; a file with a fixed number is measured with that.
@@ -94,12 +101,14 @@ def of_directory(
     for entry in card.get("artifacts", []):
         if precisions and entry.get("precision") not in precisions:
             continue
+        if targets and entry.get("target") not in targets:
+            continue
         artifact = artifacts.listed(directory, card, entry)
         for runtime in runtimes_of(artifact.path, runtimes):
             if installed(runtime):
                 found += _of_artifact(artifact, runtime, batches)
     keras = (runtimes is None or "keras" in runtimes) and (not precisions or "float32" in precisions)
-    if keras and installed("keras"):
+    if keras and not targets and installed("keras"):
         metrics = card.get("metrics") or {}
         found += [
             Subject(

@@ -112,13 +112,24 @@ def loaded(card: dict[str, Any], source: str | None, read: Callable[..., Data]) 
     """Loads the data that a card names, split as it was for training, or another set, all of it, with ``read``.
 
     Raises:
-        UserError: it names none, or it cannot be loaded.
+        UserError: it names none, what it says of it makes no sense, or it cannot be loaded.
     """
     about = card.get("data") or {}
+    _check_data(about)
     wanted = source or about.get("source")
     if not wanted:
         raise UserError("the card names no data to measure on; name some: mobilenets evaluate RUN --data FOLDER")
     return read(wanted, seed=about.get("seed", 0), val_fraction=1.0 if source else about.get("val_fraction", 0.2))
+
+
+def _check_data(about: dict[str, Any]) -> None:
+    kinds = {"source": str, "seed": int, "val_fraction": int | float}
+    for key, kind in kinds.items():
+        value = about.get(key)
+        if key in about and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise UserError(
+                f"{cards.CARD}: damaged, {key} of the data that it names is {value!r}; restore the card, or train again"
+            )
 
 
 def require_unchanged(data: Any, card: dict[str, Any], source: str | None) -> None:
