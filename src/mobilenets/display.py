@@ -68,8 +68,8 @@ def mebibytes(value: float) -> str:
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function of (done, total) that moves a bar on standard error, where that is a terminal."""
     out = Console(stderr=True)
-    what = TextColumn("{task.description}", markup=False)
-    columns = (what, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    told = TextColumn("{task.description}", markup=False)
+    columns = (told, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -79,8 +79,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Yields a function of (what is being done, done, total) that moves a bar as `progress` does."""
     out = Console(stderr=True)
-    what = TextColumn("{task.description}", markup=False)
-    columns = (what, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    told = TextColumn("{task.description}", markup=False)
+    columns = (told, BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
