@@ -312,3 +312,8 @@ def test_the_sheet_shows_training_images_and_their_boxes(tmp_path, monkeypatch):
         assert not np.array_equal(np.asarray(Image.open(path)), sheet)
     with pytest.raises(ValueError, match="columns"):
         box_augment_sheet.augmented_sheet(data, tmp_path / "none.png", columns=0)
+    sheets = []
+    for flip in (True, False):  # as it is trained on, whatever the data allows where nobody says
+        augment = BoxAugment(flip=flip, scale=(1, 1), aspect=1, mosaic=0, colour=0)
+        sheets.append(box_augment_sheet.augmented_sheet(data, path, 64, augment).read_bytes())
+    assert sheets[0] != sheets[1]

@@ -354,3 +354,8 @@ def test_a_sheet_of_training_images(arrays, tmp_path):
             assert sheet.size == (4 * 72 + 8, 2 * 72 + 8)
     with pytest.raises(ValueError, match="columns"):
         augmented_mask_sheet(data, tmp_path / "none.png", columns=0)
+    drawn = []
+    for flip in (True, False):  # as it is trained on, whatever the data allows where nobody says
+        augment = MaskAugment(flip=flip, scale=(1, 1), aspect=1, colour=0)
+        drawn.append(augmented_mask_sheet(data, tmp_path / "sheet.png", 64, augment).read_bytes())
+    assert drawn[0] != drawn[1]

@@ -13,6 +13,8 @@ from mobilenets.deployment.benchmark import Plan, benchmark
 from mobilenets.deployment.predict import to_run
 from mobilenets.deployment.subjects import Subject, of_directory
 from mobilenets.errors import UserError
+from mobilenets.training.kinds import Detectors, Segmenters
+from mobilenets.training.settings import Settings
 
 FILES = (
     ("model.tflite", "litert", "litert", "float32"),
@@ -178,3 +180,47 @@ def test_sensitivity_does_nothing_else(run, cli, tmp_path, words, names):
 )
 def test_all_networks_are_compared_as_published(cli, words, names):
     assert f"--compare would ignore {names};" in one_line(cli("info", "--compare", *words))
+
+
+# -- what training and files do without -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [(("--int8", "ptq", "--lr", 0.1), "--lr"), (("--int8", "none", "--prune", 0.5, "--epochs", 30), "--epochs")],
+)
+def test_only_training_for_integers_has_a_rate_and_epochs(run, cli, tmp_path, words, names):
+    said = one_line(cli("compress", run, "--out", tmp_path / "out", *words))
+    assert f"would ignore {names};" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--magnitude", 9), "--magnitude is the strength of what --randaugment does"),
+        (("--warmup", 10, "--epochs", 5), "--warmup must be from 0 to --epochs"),
+    ],
+)
+def test_training_is_not_told_what_it_would_not_do(cli, tmp_path, words, message):
+    one_line(cli("train", "digits", *words, "--out", tmp_path / "out"), message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--precision", "float16"), ("--to", "savedmodel", "--precision", "int8")])
+def test_images_to_calibrate_on_are_for_integers(run, cli, words):
+    one_line(cli("export", run, "--calibrate", "nowhere/", *words), "--calibrate is for int8 files")
+
+
+def test_weights_are_not_ported_to_a_network_of_other_strides(cli, tmp_path):
+    (tmp_path / "v2.pth").write_bytes(b"")
+    words = ("weights", tmp_path / "v2.pth", "--net", "v2", "--from", "torchvision", "--size", 32)
+    one_line(cli(*words, "--out", tmp_path / "out"), "--size 32: below 64 pixels")
+
+
+@pytest.mark.parametrize(("kind", "usual"), [(Detectors, 0.05), (Segmenters, 0.1)])
+def test_a_rate_is_of_its_optimizer(kind, usual):
+    settings = Settings(batch_size=8, learning_rate=3)  # what is usual is asked for, not what is given
+    assert kind(None, None).rate(settings) == pytest.approx(usual)
+    adamw = Settings(batch_size=8, optimizer="adamw", learning_rate=3)
+    assert kind(None, None).rate(adamw) == pytest.approx(0.004 * (8 / 128) ** 0.5)

@@ -374,9 +374,8 @@ def test_the_same_weights_make_a_segmenter_for_another_size(head, fast, tmp_path
     said = np.asarray(found.predict_on_batch(images))
     assert said.shape == (2, *[24 if fast else 96] * 2, 3)
     np.testing.assert_allclose(said, np.asarray(wanted.predict_on_batch(images)), atol=1e-6)
-    if head.name != "deeplabv3":  # which reads the last features alone
-        with pytest.raises(UserError, match="--size 48: this head reads other layers"):
-            for_size(model, card, tmp_path, 48)
+    with pytest.raises(UserError, match="--size 48: this head reads other layers"):
+        for_size(model, card, tmp_path, 48)
 
 
 def test_a_file_for_another_size_is_measured_at_it(trained, cli, tmp_path, monkeypatch):

@@ -298,6 +298,12 @@ def test_the_rate_warms_up_and_follows_a_cosine_to_zero():
     np.testing.assert_allclose(rates, [0, 0.15, 0.3, 0.15, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_a_run_of_one_step_learns(schedule):
+    settings = Settings(epochs=1, batch_size=128, schedule=schedule)
+    assert float(make_optimizer(settings, [], steps=1)._learning_rate(0)) == pytest.approx(0.3)
+
+
 def test_weight_decay_spares_what_it_would_hurt():
     model = mobilenet_v1((16, 16, 3), 3, 0.25)
     optimizer = make_optimizer(Settings(), model.trainable_variables, 10)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mobilenets import display, display_files, options
-from mobilenets.given import refuse_others
+from mobilenets.given import refuse, refuse_others
 from mobilenets.options import Directory, Hint, Json, Seed, Teacher, Teaching, Temperature
 
 
@@ -55,6 +55,8 @@ def compress(
         rows = sensitivity_of(run, out, weight_bits)
         display.json_out({"rows": rows}) if json else display_files.show_sensitivity(out, rows)
         return
+    if int8 != "qat":
+        refuse(context, f"--int8 {int8}", ("epochs", "lr"))
     from mobilenets.card import read_card
     from mobilenets.compress import Options
     from mobilenets.compress import compress as run_it

@@ -52,7 +52,7 @@ def train(
         float | None,
         typer.Option(help="Norm that gradients are clipped to, 0 for never.", show_default="10 with boxes or masks"),
     ] = None,
-    warmup: Annotated[float, typer.Option(help="Epochs of growing learning rate.")] = 1.0,
+    warmup: Annotated[float | None, typer.Option(help="Epochs of growing learning rate.", show_default="1")] = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of a label spread over all classes.")] = 0.1,
     flip: Annotated[
         bool | None, typer.Option(help="Mirror images at random.", show_default="as the data allows")
@@ -137,7 +137,7 @@ def train(
         optimizer=optimizer,
         learning_rate=lr,
         weight_decay=weight_decay,
-        warmup_epochs=min(warmup, epochs),
+        warmup_epochs=min(1.0, epochs) if warmup is None else warmup,
         clip_norm=clip_norm,
         schedule=schedule,
         label_smoothing=label_smoothing,

@@ -259,9 +259,10 @@ class Stages:
             self.say(f"{_title(entry)}: {entry['macs'] / 1e6:,.3g} M multiply-accumulates")
             result = train(state, entry)
             if result.failed:
-                raise TrainingStopped(
-                    f"training stopped: {result.stopped}; try a lower --lr, or fewer channels removed"
+                advice = (
+                    "try a lower --lr" if entry["stage"] == "qat" else "remove fewer channels, or in more --prune-steps"
                 )
+                raise TrainingStopped(f"training stopped: {result.stopped}; {advice}")
             entry |= {
                 "epochs": result.state.epoch,
                 "seconds": round(result.state.seconds, 1),

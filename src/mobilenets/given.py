@@ -18,7 +18,16 @@ def refuse_others(context: typer.Context, option: str, taken: Iterable[str]) -> 
     Raises:
         UserError: something does; names all of it.
     """
-    others = [each for each in context.command.params if each.name not in set(taken) and _typed(context, each.name)]
+    refuse(context, option, {each.name for each in context.command.params} - set(taken))
+
+
+def refuse(context: typer.Context, option: str, ignored: Iterable[str]) -> None:
+    """The same of the parameters named ``ignored``, and no others.
+
+    Raises:
+        UserError: one of them was typed.
+    """
+    others = [each for each in context.command.params if each.name in set(ignored) and _typed(context, each.name)]
     if others:
         names = " and ".join(each.opts[0] if each.opts[0].startswith("-") else each.name.upper() for each in others)
         raise UserError(f"{option} would ignore {names}; leave that out")

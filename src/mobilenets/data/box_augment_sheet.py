@@ -1,7 +1,6 @@
 """Training images with their boxes as the network gets them, as a picture."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def augmented_sheet(
     """Draws some training images, augmented, with their boxes, as a PNG.
 
     Args:
-        data: The data set. Where it says that images may not be mirrored, they are not.
+        data: The data set.
         path: The file to write.
         size: Height and width of each, pixels.
         augment: What may happen to an image. None: nothing.
@@ -45,8 +44,6 @@ def augmented_sheet(
         UserError: ``path`` cannot be written, or a file has vanished or gone bad.
         ValueError: an argument is out of its range.
     """
-    if augment is not None:
-        augment = replace(augment, flip=augment.flip and data.flip)
     names = (*data.classes, "ignored")
 
     def draw(image: np.ndarray, objects: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Training images with their masks as the network gets them, as a picture."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from mobilenets.data.box_augment_sheet import tiled
@@ -24,7 +23,7 @@ def augmented_mask_sheet(
     """Draws some training images, augmented, with their masks over them, as a PNG.
 
     Args:
-        data: The data set. Where it says that images may not be mirrored, they are not.
+        data: The data set.
         path: The file to write.
         size: Height and width of each, pixels.
         augment: What may happen to an image. None: nothing.
@@ -39,8 +38,6 @@ def augmented_mask_sheet(
         UserError: ``path`` cannot be written, or a file has vanished or gone bad.
         ValueError: an argument is out of its range.
     """
-    if augment is not None:
-        augment = replace(augment, flip=augment.flip and data.flip)
     return tiled(
         path,
         lambda: MaskBatches(data.train, size, columns, seed=seed, augment=augment),

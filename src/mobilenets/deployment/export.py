@@ -73,6 +73,10 @@ def export(
     if class_map and card["task"] != cards.SEGMENT:
         raise UserError(f"--class-map is for segmenters, and {directory} is there to {card['task']}")
     wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT, class_map)
+    # A SavedModel's weights alone are int8: it computes in float32.
+    integer = any(variant.precision == "int8" and variant.target != "savedmodel" for variant in wanted)
+    if calibration and not integer:
+        raise UserError("--calibrate is for int8 files of litert, onnx and openvino; none of those is to be written")
     model = load_model(directory)
     require_model(model, card, directory)
     if size and card["task"] == cards.DETECT:
@@ -84,7 +88,7 @@ def export(
 
     quantization = read_quantization(card, directory)
     images: list[np.ndarray] = []
-    if any(variant.precision == "int8" for variant in wanted) and (calibration or not quantization):
+    if integer and (calibration or not quantization):
         images, quantization = calibration_images(card, data, size or own, calibration), None
     writer = Writer(model, images, quantization)
     write_text(directory / cards.EXPORT / LABELS, "".join(f"{' '.join(name.split())}\n" for name in card["classes"]))

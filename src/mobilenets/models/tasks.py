@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mobilenets import card as cards
-from mobilenets.architectures import AnyHead, Network, SegmentationHead, Shape, head_of, network
+from mobilenets.architectures import SMALL_IMAGE, AnyHead, Network, SegmentationHead, Shape, head_of, network
 from mobilenets.errors import UserError
 from mobilenets.models.builder import at_size, classifier, logits_model
 from mobilenets.models.detector import detector, raw_model
@@ -49,7 +49,9 @@ def for_size(model: keras.Model, card: dict[str, Any], directory: Path, size: in
     alpha = card["width_multiplier"]
     table = cards.as_trained(network(card["network"]), card, directory, alpha, head)
     twin = built(table, head, (size, size, model.input_shape[3]), classes_of(model), alpha)
-    if [variable.shape for variable in twin.weights] != [variable.shape for variable in model.weights]:
+    # Below that size strides come elsewhere, though all shapes may be the same.
+    alike = (size < SMALL_IMAGE) == (model.input_shape[1] < SMALL_IMAGE)
+    if not alike or [variable.shape for variable in twin.weights] != [variable.shape for variable in model.weights]:
         raise UserError(f"--size {size}: this head reads other layers of such images; train one for them with --size")
     twin.set_weights(model.get_weights())
     return twin

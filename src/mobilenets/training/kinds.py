@@ -156,7 +156,7 @@ class Detectors:
     unused = (*refused, "teacher")
 
     def rate(self, settings: Settings) -> float:
-        return fit_boxes.usual_rate(settings)
+        return _dense_rate(settings, fit_boxes.usual_rate)
 
     def tells(self, split: BoxSplit) -> bool:
         return split.objects > 0
@@ -199,7 +199,7 @@ class Segmenters:
     unused = (*refused, "teacher")
 
     def rate(self, settings: Settings) -> float:
-        return fit_masks.usual_rate(settings)
+        return _dense_rate(settings, fit_masks.usual_rate)
 
     def tells(self, split: MaskSplit) -> bool:
         return bool(split.pixels[:, :-1].any())
@@ -248,6 +248,11 @@ def kind_of(card: dict[str, Any]) -> Kind:
 def dense(data: BoxData | MaskData, head: Head | SegmentationHead) -> Detectors | Segmenters:
     """Detectors or segmenters, as the data asks for."""
     return Segmenters(data, head) if isinstance(data, MaskData) else Detectors(data, head)
+
+
+def _dense_rate(settings: Settings, sgd: Callable[[Settings], float]) -> float:
+    """What is usual of a detector or a segmenter with SGD, and with other optimizers what is so of all."""
+    return sgd(settings) if settings.optimizer == "sgd" else peak_rate(replace(settings, learning_rate=None))
 
 
 def _parts(data: BoxData | MaskData) -> tuple[tuple[Any, str, str], ...]:

@@ -52,8 +52,10 @@ def make_optimizer(
             and followed as if they were those of one.
         tied: paths of variables that are equal and stay so: each of a group gets the sum of their gradients.
     """
-    total = max(2, steps * settings.epochs) * passes  # the schedule counts them one by one
-    warmup = min(round(settings.warmup_epochs * steps) * passes, total - 1)
+    every = steps * settings.epochs
+    total = max(2, every) * passes  # the schedule counts them one by one
+    # Where there is one step alone, there is none to warm up in: its rate would be 0.
+    warmup = min(round(settings.warmup_epochs * steps), every - 1) * passes
     peak = (rate or peak_rate(settings)) * gain(settings, passes)
     schedule = _Poly(peak, warmup, total)
     if settings.schedule == "cosine":

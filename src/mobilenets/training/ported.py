@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenets import card as cards
-from mobilenets.architectures import Head, Network, SegmentationHead
+from mobilenets.architectures import SMALL_IMAGE, Head, Network, SegmentationHead
 from mobilenets.data.imagenet import class_names
 from mobilenets.data.names import shown
 from mobilenets.errors import UserError
@@ -54,7 +54,7 @@ def write_ported(
         UserError: the file cannot be read or is not of this network, or ``out`` cannot be used.
     """
     path, out = Path(path), Path(out)
-    _check_normalization(normalization)
+    _check(normalization, size)
     program = source_of(source, network)
     _require_free(out, overwrite, path, classes)
     names = _read_names(Path(classes)) if classes else None
@@ -108,7 +108,7 @@ def write_ported_dense(
         UserError: the file cannot be read or is not of this network and head, or ``out`` cannot be used.
     """
     path, out = Path(path), Path(out)
-    _check_normalization(normalization)
+    _check(normalization, size)
     program = source_of(source, network, head)
     _require_free(out, overwrite, path, classes)
     names = _read_names(Path(classes)) if classes else None
@@ -118,7 +118,12 @@ def write_ported_dense(
     return _write(model, out, card, source, path)
 
 
-def _check_normalization(normalization: str | None) -> None:
+def _check(normalization: str | None, size: int | None) -> None:
+    if size is not None and size < SMALL_IMAGE:
+        raise UserError(
+            f"--size {size}: below {SMALL_IMAGE} pixels the first layer keeps stride 1, where these weights had 2; "
+            "port them at a larger size, and train from them with `mobilenets train --weights`"
+        )
     if normalization is not None and normalization not in NORMALIZATIONS:
         raise UserError(f"--normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
 

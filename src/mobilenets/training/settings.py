@@ -107,6 +107,8 @@ class Settings:
         _require(0 <= self.label_smoothing < 1, "--label-smoothing", "in [0, 1)", self.label_smoothing)
         _require(0 <= self.randaugment <= 10, "--randaugment", "from 0 to 10", self.randaugment)
         _require(0 <= self.magnitude <= 10, "--magnitude", "from 0 to 10", self.magnitude)
+        if not self.randaugment and self.magnitude != Settings.magnitude:
+            raise UserError("--magnitude is the strength of what --randaugment does; give both")
         _require(0 <= self.mixup < float("inf"), "--mixup", "0 or more", self.mixup)
         _require(0 <= self.mosaic <= 1, "--mosaic", "from 0 to 1", self.mosaic)
         _require(0 <= self.dice <= 1, "--dice", "from 0 to 1", self.dice)
