@@ -10,12 +10,13 @@
 
 V1 learns a data set at every width and resolution at once, and six of them (the corners and two between) alone, all for
 the same number of epochs, with --seeds seeds. Those six are then extracted and trained further for 15 % of the epochs,
-as `train --budget` does it. Seconds are those of training, and of measuring all widths and resolutions at its end; what
-the other networks would take alone follows from their multiply-accumulates by the line through the six. What --runs
-holds already is not trained again; what was stopped goes on from its last epoch. ``step`` tells the seconds of a step
-of training for all, and of one of each alone, in turns: their ratio, which other work on the machine changes little.
---alone takes the accuracies of the six from an earlier result of the same schedule, where only what trains them all has
-changed; as those seconds are another machine's, the share of time is then reckoned from the steps alone.
+as `train --budget` does it. Seconds are those of training, and of measuring all widths and resolutions at its end, of
+all networks at once those of the fastest seed; what the other networks would take alone follows from their
+multiply-accumulates by the line through the six. What --runs holds already is not trained again; what was stopped goes
+on from its last epoch. ``step`` tells the seconds of a step of training for all, and of one of each alone, in turns:
+their ratio, which other work on the machine changes little. --alone takes the accuracies of the six from an earlier
+result of the same schedule, where only what trains them all has changed; as those seconds are another machine's, the
+share of time is then reckoned from the steps alone.
 
 ``memory`` is the most that a process took which trained on random images for three epochs, evaluation included: for
 all widths and resolutions of --memory, and for the widest at the largest resolution alone.

@@ -73,8 +73,7 @@ def export(
     if class_map and card["task"] != cards.SEGMENT:
         raise UserError(f"--class-map is for segmenters, and {directory} is there to {card['task']}")
     wanted = variants(targets, precisions, input_dtype, batch, size, card["task"] == cards.DETECT, class_map)
-    # A SavedModel's weights alone are int8: it computes in float32.
-    integer = any(variant.precision == "int8" and variant.target != "savedmodel" for variant in wanted)
+    integer = any(variant.integer for variant in wanted)
     if calibration and not integer:
         raise UserError("--calibrate is for int8 files of litert, onnx and openvino; none of those is to be written")
     model = load_model(directory)

@@ -34,7 +34,7 @@ def write_quicker(writer: Writer, variant: Variant, directory: Path, threads: in
         UserError: it cannot be written.
     """
     path = writer.write(variant, directory)
-    if variant.precision != "int8" or variant.target == "savedmodel":
+    if not variant.integer:
         return path, "float32"
     if variant.target != "onnx" or all(op.activation in FUSED for op in writer.graph.ops):
         return path, "int8"

@@ -107,6 +107,11 @@ class Variant:
             parts.append(f"batch{self.batch}" if self.batch else "dynamic")
         return "_".join(parts) + kind.suffix
 
+    @property
+    def integer(self) -> bool:
+        """Whether it is made to compute in integers; a SavedModel computes in float32, whatever its weights are."""
+        return self.precision == "int8" and self.target != "savedmodel"
+
 
 def variants(
     targets: Iterable[str],
@@ -224,7 +229,7 @@ class Writer:
         path = directory / variant.name
         path.parent.mkdir(parents=True, exist_ok=True)
         graph, scheme = self.graph, None
-        if variant.precision == "int8" and variant.target != "savedmodel":
+        if variant.integer:
             graph, scheme = self.whole_integer if variant.target == "openvino" else self.integer
         graph = suppressed(graph) if variant.final else class_map(graph) if variant.class_map else graph
         half = variant.precision == "float16"

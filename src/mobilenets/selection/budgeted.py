@@ -14,7 +14,7 @@ from mobilenets.data import ImageData
 from mobilenets.data.boxes import BoxData
 from mobilenets.data.masks import MaskData
 from mobilenets.deployment.export import export
-from mobilenets.deployment.targets import target_of
+from mobilenets.deployment.targets import Variant, target_of
 from mobilenets.errors import TrainingStopped, UserError
 from mobilenets.evaluation.evaluate import publish
 from mobilenets.files import write_json
@@ -33,7 +33,6 @@ from mobilenets.training.settings import DETECTOR_IMAGES, Settings
 
 LOST = 0.002  # of the metric, between float32 and int8, from which on int8 is trained for
 INTEGER = 0.1  # of the epochs, in which that is done
-INTEGER_TARGETS = ("litert", "onnx", "openvino")  # a SavedModel computes in float32, whatever its weights are
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 SEVENTHS = (4, 5, 6, 7)  # of the largest side: 128, 160, 192 and 224, as in the papers
 CHOICE = "choice.json"
@@ -132,7 +131,7 @@ def train_to_budget(
     found = [_as_extracted(stages, elastic, row, command)]
     try:
         found.append(_tuned(stages, data, network, head, row, settings, bool(weights), common))
-        if row["precision"] == "int8" and row["target"] in INTEGER_TARGETS and found[-1].lost(budget) > LOST:
+        if Variant(row["target"], row["precision"]).integer and found[-1].lost(budget) > LOST:
             found.append(_integers(stages, row, settings, quiet, command))
     except TrainingStopped as error:  # what there is already fits
         notes.append(f"training the chosen network further failed: {error}")
